@@ -1,0 +1,162 @@
+"""The composition root: what is made at start, how it is wired, and the one ASGI application."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from auth import routes as oauth
+from auth.keys import KeyRing, ensure_signing_key
+from auth.tokens import Authority, TokenVerifier
+from gateway import health
+from gateway.database import Database, open_database
+from gateway.housekeeping import keep_sweeping
+from gateway.migrations import require_migrated
+from gateway.rate_limits import CodeGuesses
+from gateway.sequencer import keep_sequencing
+from gateway.settings import Settings, SettingsInvalid
+from partners.keys import Keys, derive_keys
+from partners.log import origin_of
+from partners.programme import Programme, keep_programme, read_programme
+from schema.context import Context, Resources, open_resources
+from schema.http import GraphQLEndpoint
+from schema.root import SCHEMA
+
+Clock = Callable[[], datetime]
+GRAPHQL_PATH = "/graphql"
+OPERATIONS = Path(__file__).parent.parent / "schema" / "operations"
+
+
+def utc_now() -> datetime:
+    """The clock: read once per request, and passed down."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything one process holds while it serves or works."""
+
+    settings: Settings
+    database: Database
+    cache: Redis
+    programme: Programme
+    keys: Keys
+    ring: KeyRing
+    authority: Authority
+    resources: Resources
+    clock: Clock
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, clock: Clock = utc_now) -> AsyncIterator[Service]:
+    """Opens database and cache, checks that both fit this version, and closes them again.
+
+    Raises PerksError with one line for an operator: an address missing, not migrated, an impossible programme.
+    """
+    if settings.database_url is None or settings.redis_url is None or settings.secret is None:
+        raise SettingsInvalid("DATABASE_URL, REDIS_URL and PERKS_SECRET are needed where nothing is embedded")
+    secret = settings.secret.get_secret_value().encode()
+    programme = read_programme(settings.programme_file)
+    async with AsyncExitStack() as closing:
+        database = open_database(settings.database_url, connections=settings.database_connections)
+        closing.push_async_callback(database.engine.dispose)
+        cache = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2)
+        closing.push_async_callback(cache.aclose)
+        await require_migrated(database.engine)
+        async with database.sessions.begin() as session:
+            await keep_programme(session, programme)
+            await ensure_signing_key(session, secret, clock())
+        ring = KeyRing(database.sessions, secret)
+        await ring.load(clock())
+        guesses = CodeGuesses(cache)
+        keys = derive_keys(secret)
+        resources = open_resources(
+            sessions=database.sessions,
+            connection=database.connection,
+            programme=programme,
+            keys=keys,
+            try_code=guesses.reserve,
+            right_code=guesses.give_back,
+        )
+        closing.push_async_callback(resources.claims.close)
+        yield Service(settings, database, cache, programme, keys, ring, authority_of(settings), resources, clock)
+
+
+def authority_of(settings: Settings) -> Authority:
+    """Issuer and audiences, from the address that callers reach us at."""
+    address = settings.address
+    return Authority(issuer=address, audience=f"{address}{GRAPHQL_PATH}", staff_audience=f"{address}/staff")
+
+
+@asynccontextmanager
+async def working(service: Service) -> AsyncIterator[None]:
+    """Runs the workers beside whatever else the process does, and waits for them at the end."""
+    stop = asyncio.Event()
+    tasks = [
+        asyncio.create_task(keep_sweeping(service.database, service.clock, stop)),
+        asyncio.create_task(
+            keep_sequencing(service.database, service.keys.log, origin_of(service.settings.address), stop)
+        ),
+    ]
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+class Gateway:
+    """The ASGI application: /graphql goes straight to its endpoint, everything else through the router."""
+
+    def __init__(self, settings: Settings, *, clock: Clock = utc_now, work: bool = True) -> None:
+        self._settings, self._clock, self._work = settings, clock, work
+        self._graphql: GraphQLEndpoint | None = None
+        self._router = Starlette(lifespan=self._live)
+
+    @asynccontextmanager
+    async def _live(self, router: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as closing:
+            service = await closing.enter_async_context(open_service(self._settings, clock=self._clock))
+            if self._work:
+                await closing.enter_async_context(working(service))
+            self._graphql = GraphQLEndpoint(
+                SCHEMA, admit=admission(service), graphiql=self._settings.graphiql, folder=OPERATIONS
+            )
+            router.router.routes[:] = routes_of(service, self._graphql)
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection."""
+        if scope["type"] == "http" and scope["path"] == GRAPHQL_PATH and self._graphql is not None:
+            await self._graphql(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+
+def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
+    """Everything that is served."""
+    return [
+        Route(GRAPHQL_PATH, graphql),
+        *oauth.routes(service.database.sessions, service.ring, service.authority, service.clock),
+        *health.routes(service.database, service.cache),
+    ]
+
+
+def admission(service: Service) -> Callable[[Scope], Awaitable[Context]]:
+    """Turns a request's headers into its context: the caller from the bearer token, the clock read once."""
+    verifier, clock, resources = TokenVerifier(service.ring, service.authority), service.clock, service.resources
+
+    async def admit(scope: Scope) -> Context:
+        authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        now = clock()
+        caller = verifier.cached(authorization, now) or await verifier.caller(authorization, now)
+        return Context(caller, now, scope["state"]["request_id"], resources)
+
+    return admit

@@ -1,0 +1,56 @@
+"""The one engine: sessions for ordinary work, and bare connections for statements that are their own transaction."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from asyncpg import Connection
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from gateway.settings import SettingsInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One process's way to PostgreSQL."""
+
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Connection[Any]"]:
+        """A bare asyncpg connection of the same pool, in autocommit: a call that is one statement is one round trip."""
+        async with self.engine.connect() as pooled:
+            raw = await pooled.get_raw_connection()
+            bare: Connection[Any] | None = raw.driver_connection
+            assert bare is not None
+            yield bare
+
+
+def open_database(url: str, *, connections: int) -> Database:
+    """An engine on asyncpg with at most `connections` open; nothing is connected yet."""
+    engine = create_async_engine(
+        asyncpg_url(url),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=5,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": 5, "server_settings": {"application_name": "perks", "jit": "off"}},
+    )
+    return Database(engine, async_sessionmaker(engine, expire_on_commit=False))
+
+
+def asyncpg_url(url: str) -> URL:
+    """The operator's address with our driver; SettingsInvalid unless it is PostgreSQL's."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsInvalid("DATABASE_URL: not an address; as postgresql://user:password@host:5432/name") from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise SettingsInvalid(f"DATABASE_URL: PostgreSQL is the only database, not {parsed.get_backend_name()}")
+    return parsed.set(drivername="postgresql+asyncpg")

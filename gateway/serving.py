@@ -1,0 +1,85 @@
+"""Serves HTTP with uvicorn: one process, or several that share a port."""
+
+import os
+import socket
+from contextlib import closing
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from gateway.app import Gateway
+from gateway.logs import configure_logs
+from gateway.settings import Settings, SettingsInvalid, read_settings
+
+BACKLOG = 2048
+
+
+def create_app() -> Gateway:
+    """The application of one worker process, from the environment that `serve` has completed."""
+    settings = read_settings()
+    configure_logs(settings.log_level, as_json=settings.log_json)
+    return Gateway(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; a port of 0 is one that is free."""
+    with closing(listen(settings)) as listener:
+        chosen = settings.model_copy(update={"port": listener.getsockname()[1]})
+        if settings.workers == 1:
+            configure_logs(settings.log_level, as_json=settings.log_json)
+            uvicorn.Server(config(Gateway(chosen), chosen)).run(sockets=[listener])
+        else:
+            os.environ.update(environment(chosen))
+            Multiprocess(config("gateway.serving:create_app", chosen), sockets=[listener]).run()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket; SettingsInvalid when the port is taken, saying what to do."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as fault:
+        listener.close()
+        raise SettingsInvalid(
+            f"can't listen on {settings.host}:{settings.port}: {fault.strerror}; choose another with --port (0: any)"
+        ) from None
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def config(app: object, settings: Settings) -> uvicorn.Config:
+    """uvicorn on uvloop and httptools, without the logs that we write ourselves."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        factory=isinstance(app, str),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        workers=settings.workers,
+        timeout_graceful_shutdown=10,
+        backlog=BACKLOG,
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What a worker process has to be told that its parent chose."""
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    assert settings.secret is not None
+    return {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "PERKS_SECRET": settings.secret.get_secret_value(),
+        "PERKS_BASE_URL": settings.address,
+        "PERKS_PROGRAMME": str(settings.programme_file),
+        "PERKS_GRAPHIQL": str(settings.graphiql).lower(),
+        "PERKS_LOG_LEVEL": settings.log_level,
+        "PERKS_LOG_JSON": str(settings.log_json).lower(),
+    }

@@ -1,0 +1,1 @@
+"""The perks domain: who offers what to whom, and what was taken."""

@@ -1,0 +1,36 @@
+"""Who acts, as far as the domain needs to know: enough to scope every read and to sign every audit entry."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+
+class ActorKind(StrEnum):
+    """The four hands that can move something."""
+
+    PARTNER = "partner"
+    MEMBER = "member"
+    STAFF = "staff"
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One caller in the domain's words.
+
+    `id` names the OAuth client, member or staff subject; `partner_id` is set for a partner's client,
+    `member_id` for a member.
+    """
+
+    kind: ActorKind
+    id: str
+    partner_id: UUID | None = None
+    member_id: UUID | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whose idempotency keys these are, as `partner:client_…`."""
+        return f"{self.kind.value}:{self.id}"
+
+
+SYSTEM = Actor(ActorKind.SYSTEM, "system")

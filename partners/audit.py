@@ -1,0 +1,104 @@
+"""Every state change and every refusal leaves an entry, in the transaction of what it tells (law 6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from partners import tables
+from partners.actors import Actor
+
+RECORD = text(
+    "SELECT record_audit(:at, :action, :outcome, :reasons, :actor_kind, :actor_id, :partner, :perk, :member, :subject,"
+    " :policy_version, :tier)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an entry is about: any of partner, perk and member, and the row that changed."""
+
+    partner_id: UUID | None = None
+    perk_id: UUID | None = None
+    member_id: UUID | None = None
+    subject_id: UUID | None = None
+    policy_version: int | None = None
+    tier: str | None = None
+
+
+async def record(
+    session: AsyncSession,
+    action: str,
+    subject: Subject,
+    actor: Actor,
+    now: datetime,
+    *,
+    refused: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> bytes:
+    """Writes an entry and puts it into the outbox; returns its leaf hash.
+
+    `action` is the event's name (`tier.assigned`). `refused` makes it a refusal for those reasons; `notes` are
+    codes of a change that was done. Neither holds anything that identifies a person.
+    """
+    leaf_hash: bytes | None = await session.scalar(
+        RECORD,
+        {
+            "at": now,
+            "action": action,
+            "outcome": "REFUSED" if refused else "DONE",
+            "reasons": list(refused or notes),
+            "actor_kind": actor.kind.value,
+            "actor_id": actor.id,
+            "partner": subject.partner_id,
+            "perk": subject.perk_id,
+            "member": subject.member_id,
+            "subject": subject.subject_id,
+            "policy_version": subject.policy_version,
+            "tier": subject.tier,
+        },
+    )
+    assert leaf_hash is not None
+    return leaf_hash
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """Every condition that is given must hold; times are half-open, from `since` until before `until`."""
+
+    action: str | None = None
+    outcome: str | None = None
+    partner_id: UUID | None = None
+    perk_id: UUID | None = None
+    member_id: UUID | None = None
+    subject_id: UUID | None = None
+    actor_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def search_entries(
+    session: AsyncSession, wanted: EntryFilter, *, first: int, after: UUID | None
+) -> list[tables.AuditEntry]:
+    """Entries, newest first: at most `first` + 1, the one more telling that there is a next page."""
+    entry = tables.AuditEntry
+    query = select(entry).order_by(col(entry.id).desc()).limit(first + 1)
+    for name in ("action", "outcome", "partner_id", "perk_id", "member_id", "subject_id", "actor_id"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(getattr(entry, name) == value)
+    if wanted.since is not None:
+        query = query.where(col(entry.at) >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(col(entry.at) < wanted.until)
+    if after is not None:
+        query = query.where(col(entry.id) < after)
+    return list(await session.scalars(query))
+
+
+async def find_entry(session: AsyncSession, id: UUID) -> tables.AuditEntry | None:
+    """One entry."""
+    return await session.get(tables.AuditEntry, id)

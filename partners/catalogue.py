@@ -1,0 +1,284 @@
+"""Partners and perks: who offers what, and how an offer changes. Out of sight and not there are one answer."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from partners import audit, tables
+from partners.actors import Actor, ActorKind
+from partners.errors import BadInput, Conflict, NotFound
+from partners.policies import validate_rules
+from partners.programme import HANDLE, Programme, zones
+from partners.references import PerkRef
+from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
+
+TITLE_LENGTH_MAX = 200
+DESCRIPTION_LENGTH_MAX = 5_000
+UNITS_MAX = 1_000_000_000
+HOLD_SECONDS = (60, 86_400)
+REVERSAL_DAYS_MAX = 3_650
+
+
+@dataclass(frozen=True, slots=True)
+class PerkSettings:
+    """What an offer says, whole: `rules` as their author wrote them, `units` None for no limit."""
+
+    title: str
+    time_zone: str
+    description: str = ""
+    opens_on: date | None = None
+    closes_on: date | None = None
+    units: int | None = None
+    hold_seconds: int = 900
+    reversal_days: int = 90
+    rules: Sequence[Mapping[str, Any]] = ()
+
+
+def check_settings(settings: PerkSettings, programme: Programme) -> list[dict[str, Any]]:
+    """The rules in their stored form; BadInput names the first thing that can't be."""
+    faults = [
+        (not 1 <= len(settings.title.strip()) <= TITLE_LENGTH_MAX, f"title: 1 to {TITLE_LENGTH_MAX} characters"),
+        (
+            len(settings.description) > DESCRIPTION_LENGTH_MAX,
+            f"description: at most {DESCRIPTION_LENGTH_MAX} characters",
+        ),
+        (settings.time_zone not in zones(), f"timeZone: unknown time zone {settings.time_zone!r}"),
+        (
+            bool(settings.opens_on and settings.closes_on and settings.closes_on < settings.opens_on),
+            "closesOn: not before opensOn",
+        ),
+        (settings.closes_on == date.max, "closesOn: before 9999-12-31"),
+        (settings.units is not None and not 0 <= settings.units <= UNITS_MAX, f"capacity: 0 to {UNITS_MAX}"),
+        (
+            not HOLD_SECONDS[0] <= settings.hold_seconds <= HOLD_SECONDS[1],
+            f"holdSeconds: {HOLD_SECONDS[0]} to {HOLD_SECONDS[1]}",
+        ),
+        (not 0 <= settings.reversal_days <= REVERSAL_DAYS_MAX, f"reversalDays: 0 to {REVERSAL_DAYS_MAX}"),
+    ]
+    for wrong, message in faults:
+        if wrong:
+            raise BadInput(message)
+    return [
+        rule.model_dump(mode="json") for rule in validate_rules([dict(one) for one in settings.rules], programme.ranks)
+    ]
+
+
+async def create_partner(
+    session: AsyncSession, *, handle: str, name: str, kind: PartnerKind, actor: Actor, now: datetime
+) -> tables.Partner:
+    """A new brand; Conflict when the handle is in use."""
+    check_handle(handle)
+    if not 1 <= len(name.strip()) <= TITLE_LENGTH_MAX:
+        raise BadInput(f"name: 1 to {TITLE_LENGTH_MAX} characters")
+    partner = tables.Partner(handle=handle, name=name.strip(), kind=kind, created_at=now)
+    statement = insert(tables.Partner).values(partner.model_dump()).on_conflict_do_nothing()
+    if await session.scalar(statement.returning(col(tables.Partner.id))) is None:
+        raise Conflict("a partner with this handle exists already")
+    await audit.record(session, "partner.created", audit.Subject(partner.id, subject_id=partner.id), actor, now)
+    return partner
+
+
+def check_handle(handle: str) -> None:
+    """BadInput unless it is a handle: lower-case letters, digits and hyphens, 1 to 63 characters."""
+    if not HANDLE.fullmatch(handle):
+        raise BadInput("handle: 1 to 63 lower-case letters, digits and hyphens, starting with a letter or digit")
+
+
+async def create_perk(
+    session: AsyncSession,
+    partner: tables.Partner,
+    *,
+    handle: str,
+    kind: PerkKind,
+    settings: PerkSettings,
+    programme: Programme,
+    actor: Actor,
+    now: datetime,
+) -> tables.Perk:
+    """A draft of a partner's; its handle becomes `partner/perk`. Conflict when the partner has one so named."""
+    check_handle(handle)
+    rules = check_settings(settings, programme)
+    perk = tables.Perk(
+        partner_id=partner.id, handle=f"{partner.handle}/{handle}", kind=kind, created_at=now, **columns_of(settings)
+    )
+    statement = insert(tables.Perk).values(perk.model_dump()).on_conflict_do_nothing()
+    if await session.scalar(statement.returning(col(tables.Perk.id))) is None:
+        raise Conflict("a perk with this handle exists already")
+    session.add(tables.Policy(perk_id=perk.id, version=1, rules=rules, created_at=now, created_by=actor.owner))
+    session.add(tables.Capacity(perk_id=perk.id, units=settings.units))
+    await audit.record(session, "perk.created", subject_of(perk), actor, now)
+    return perk
+
+
+def columns_of(settings: PerkSettings) -> dict[str, Any]:
+    """The settings that are columns of the perk's own row."""
+    return {
+        "title": settings.title.strip(),
+        "description": settings.description,
+        "time_zone": settings.time_zone,
+        "opens_on": settings.opens_on,
+        "closes_on": settings.closes_on,
+        "hold_seconds": settings.hold_seconds,
+        "reversal_days": settings.reversal_days,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A perk with its partner, its policy in force and its capacity: what one row of the catalogue shows."""
+
+    perk: tables.Perk
+    partner: tables.Partner
+    policy: tables.Policy
+    capacity: tables.Capacity
+
+
+async def lock_offer(session: AsyncSession, reference: PerkRef, actor: Actor) -> Offer:
+    """An offer within the actor's reach, locked for change: the capacity row first, as everywhere. NotFound."""
+    offer = next(iter(await list_offers(session, actor, reference=reference, first=1, after=None)), None)
+    if offer is None:
+        raise NotFound("no such perk")
+    await session.refresh(offer.capacity, with_for_update=True)
+    await session.refresh(offer.perk, with_for_update=True)
+    return offer
+
+
+async def update_perk(
+    session: AsyncSession,
+    offer: Offer,
+    settings: PerkSettings,
+    *,
+    programme: Programme,
+    actor: Actor,
+    now: datetime,
+) -> Offer:
+    """Changes a locked offer. New rules make a new version of the policy; what is held keeps the old one's yes.
+
+    Conflict when the capacity would fall below what is taken.
+    """
+    rules = check_settings(settings, programme)
+    perk, capacity = offer.perk, offer.capacity
+    if settings.units is not None and settings.units < capacity.taken:
+        raise Conflict(f"{capacity.taken} are taken: the capacity can't be {settings.units}", taken=capacity.taken)
+    for column, value in columns_of(settings).items():
+        setattr(perk, column, value)
+    capacity.units = settings.units
+    policy = offer.policy
+    if rules != policy.rules:
+        perk.policy_version += 1
+        policy = tables.Policy(
+            perk_id=perk.id, version=perk.policy_version, rules=rules, created_at=now, created_by=actor.owner
+        )
+        session.add(policy)
+    perk.version += 1
+    await audit.record(session, "perk.updated", subject_of(perk), actor, now)
+    return Offer(perk, offer.partner, policy, capacity)
+
+
+async def set_perk_state(
+    session: AsyncSession, offer: Offer, state: PerkState, *, actor: Actor, now: datetime
+) -> tables.Perk:
+    """Publishes or pauses a locked offer; Conflict when it already is, or when a draft is paused."""
+    perk = offer.perk
+    if perk.state == state or (state is PerkState.PAUSED and perk.state == PerkState.DRAFT):
+        raise Conflict(f"the perk is {perk.state}")
+    perk.state, perk.version = state, perk.version + 1
+    action = "perk.published" if state is PerkState.PUBLISHED else "perk.paused"
+    await audit.record(session, action, subject_of(perk), actor, now)
+    return perk
+
+
+def subject_of(perk: tables.Perk) -> audit.Subject:
+    """A perk as the subject of an audit entry."""
+    return audit.Subject(perk.partner_id, perk.id, subject_id=perk.id, policy_version=perk.policy_version)
+
+
+def offers() -> SelectOfScalar[Any]:
+    """The query of offers, whole."""
+    perk, partner, policy, capacity = tables.Perk, tables.Partner, tables.Policy, tables.Capacity
+    return (
+        select(perk, partner, policy, capacity)  # type: ignore[return-value]
+        .join(partner, col(partner.id) == perk.partner_id)
+        .join(policy, (col(policy.perk_id) == perk.id) & (col(policy.version) == perk.policy_version))
+        .join(capacity, col(capacity.perk_id) == perk.id)
+    )
+
+
+async def offers_by_id(session: AsyncSession, ids: Collection[UUID]) -> list[Offer]:
+    """Offers of rows that are within the caller's reach already: their perks are shown whatever their state."""
+    return [Offer(*row) for row in await session.execute(offers().where(col(tables.Perk.id).in_(ids)))]
+
+
+async def list_offers(
+    session: AsyncSession,
+    actor: Actor | None,
+    *,
+    reference: PerkRef | None = None,
+    partner_id: UUID | None = None,
+    kind: PerkKind | None = None,
+    state: PerkState | None = None,
+    first: int,
+    after: UUID | None,
+) -> list[Offer]:
+    """Offers in the order they were made, as many as `first`, by one statement.
+
+    A partner sees its own; a member what is or was published by active partners; staff (None: the system) all.
+    """
+    perk, partner = tables.Perk, tables.Partner
+    query = offers().order_by(col(perk.id)).limit(first)
+    if actor is not None and actor.kind is ActorKind.PARTNER:
+        query = query.where(perk.partner_id == actor.partner_id)
+    if actor is not None and actor.kind is ActorKind.MEMBER:
+        query = query.where(perk.state != PerkState.DRAFT, partner.state == PartnerState.ACTIVE)
+    if reference is not None:
+        query = query.where(perk.id == reference.id if reference.id is not None else perk.handle == reference.handle)
+    for column, value in ((perk.partner_id, partner_id), (perk.kind, kind), (perk.state, state)):
+        if value is not None:
+            query = query.where(column == value)
+    if after is not None:
+        query = query.where(col(perk.id) > after)
+    return [Offer(*row) for row in await session.execute(query)]
+
+
+async def list_partners(
+    session: AsyncSession,
+    actor: Actor | None,
+    *,
+    id: UUID | None = None,
+    handle: str | None = None,
+    first: int,
+    after: UUID | None,
+) -> list[tables.Partner]:
+    """Partners in the order they joined: a partner sees itself, a member the active ones, staff all."""
+    partner = tables.Partner
+    query = select(partner).order_by(col(partner.id)).limit(first)
+    if actor is not None and actor.kind is ActorKind.PARTNER:
+        query = query.where(partner.id == actor.partner_id)
+    if actor is not None and actor.kind is ActorKind.MEMBER:
+        query = query.where(partner.state == PartnerState.ACTIVE)
+    if id is not None:
+        query = query.where(partner.id == id)
+    if handle is not None:
+        query = query.where(partner.handle == handle)
+    if after is not None:
+        query = query.where(col(partner.id) > after)
+    return list(await session.scalars(query))
+
+
+async def set_partner_state(
+    session: AsyncSession, partner_id: UUID, state: PartnerState, *, actor: Actor, now: datetime
+) -> None:
+    """Suspends or reinstates a partner; NotFound."""
+    partner = await session.get(tables.Partner, partner_id, with_for_update=True)
+    if partner is None:
+        raise NotFound("no such partner")
+    partner.state = state
+    action = "partner.suspended" if state is PartnerState.SUSPENDED else "partner.reinstated"
+    await audit.record(session, action, audit.Subject(partner_id, subject_id=partner_id), actor, now)

@@ -1,0 +1,38 @@
+"""The short code of a hold that a person shows or reads out: Crockford base 32 with a check symbol."""
+
+import hashlib
+import hmac
+from uuid import UUID
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CHECK_SYMBOLS = ALPHABET + "*~$=U"
+LETTERS = 13
+READ_AS = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
+
+
+def hold_code(key: bytes, hold_id: UUID) -> str:
+    """The code of a hold: 65 bits of HMAC-SHA-256 over its id and a check symbol, as `XXXX-XXXX-XXXX-XX`.
+
+    Derived, so that it is never stored in clear and a repeated request is given the same one.
+    Check symbol: the value modulo 37, as in Crockford's Base 32.
+    """
+    value = int.from_bytes(hmac.digest(key, hold_id.bytes, hashlib.sha256)[:9], "big") >> 7
+    letters = "".join(ALPHABET[(value >> (5 * place)) & 31] for place in reversed(range(LETTERS)))
+    code = letters + CHECK_SYMBOLS[value % 37]
+    return "-".join(code[start : start + 4] for start in range(0, len(code), 4))
+
+
+def code_hash(code: str) -> bytes:
+    """SHA-256 of a code as it was meant: case, spaces, hyphens and look-alikes (O, I, L) do not matter."""
+    return hashlib.sha256(code.upper().translate(READ_AS).encode()).digest()
+
+
+def is_well_formed(code: str) -> bool:
+    """Whether length and check symbol fit: tells a typing mistake from a guess without asking the database."""
+    letters = code.upper().translate(READ_AS)
+    if len(letters) != LETTERS + 1 or any(letter not in ALPHABET for letter in letters[:-1]):
+        return False
+    value = 0
+    for letter in letters[:-1]:
+        value = value * 32 + ALPHABET.index(letter)
+    return letters[-1] == CHECK_SYMBOLS[value % 37]

@@ -1,0 +1,92 @@
+"""What a member lets a partner see; withdrawing it stops everything at once."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from partners import audit, tables
+from partners.actors import Actor
+from partners.errors import BadInput, NotFound
+from partners.members import keep_alias, lock_member
+from partners.references import MemberRef
+from partners.tables import ConsentState
+
+PURPOSE_LENGTH_MAX = 200
+
+
+async def grant_consent(
+    session: AsyncSession,
+    reference: MemberRef,
+    partner_id: UUID,
+    *,
+    purpose: str,
+    expires_at: datetime | None,
+    pairwise_key: bytes,
+    actor: Actor,
+    now: datetime,
+) -> tuple[tables.Consent, str]:
+    """A live consent and the alias that the partner will know the member by. Granting again renews the same one.
+
+    NotFound for member or partner; BadInput for an end that has passed or an empty purpose.
+    """
+    if not 1 <= len(purpose.strip()) <= PURPOSE_LENGTH_MAX:
+        raise BadInput(f"purpose: 1 to {PURPOSE_LENGTH_MAX} characters")
+    if expires_at is not None and expires_at <= now:
+        raise BadInput("expiresAt: a time that is to come")
+    member = await lock_member(session, reference)
+    if await session.get(tables.Partner, partner_id) is None:
+        raise NotFound("no such partner")
+    consent = await live_consent(session, member.id, partner_id)
+    if consent is None or (consent.expires_at is not None and consent.expires_at <= now):
+        if consent is not None:
+            consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, consent.expires_at
+            await session.flush()
+        consent = tables.Consent(member_id=member.id, partner_id=partner_id, purpose=purpose, granted_at=now)
+        session.add(consent)
+    consent.purpose, consent.expires_at = purpose.strip(), expires_at
+    member.version += 1
+    alias = await keep_alias(session, pairwise_key, partner_id=partner_id, member_id=member.id)
+    await audit.record(session, "consent.granted", subject_of(consent), actor, now)
+    return consent, alias
+
+
+async def withdraw_consent(
+    session: AsyncSession, reference: MemberRef, partner_id: UUID, *, actor: Actor, now: datetime
+) -> tables.Consent:
+    """Ends the live consent; what is held stays held and can't be confirmed. NotFound when there is none."""
+    member = await lock_member(session, reference)
+    consent = await live_consent(session, member.id, partner_id)
+    if consent is None:
+        raise NotFound("no live consent for this partner")
+    consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, now
+    member.version += 1
+    await audit.record(session, "consent.withdrawn", subject_of(consent), actor, now)
+    return consent
+
+
+async def live_consent(session: AsyncSession, member_id: UUID, partner_id: UUID) -> tables.Consent | None:
+    """The consent that is granted, though its time may be over."""
+    consent = tables.Consent
+    return await session.scalar(
+        select(consent).where(
+            consent.member_id == member_id, consent.partner_id == partner_id, consent.state == ConsentState.GRANTED
+        )
+    )
+
+
+async def list_consents(session: AsyncSession, member_id: UUID) -> list[tuple[tables.Consent, tables.Partner]]:
+    """A member's live consents with the partners they are for, oldest first."""
+    rows = await session.execute(
+        select(tables.Consent, tables.Partner)
+        .join(tables.Partner, col(tables.Partner.id) == tables.Consent.partner_id)
+        .where(tables.Consent.member_id == member_id, tables.Consent.state == ConsentState.GRANTED)
+        .order_by(col(tables.Consent.granted_at))
+    )
+    return [(consent, partner) for consent, partner in rows]
+
+
+def subject_of(consent: tables.Consent) -> audit.Subject:
+    """A consent as the subject of an audit entry."""
+    return audit.Subject(partner_id=consent.partner_id, member_id=consent.member_id, subject_id=consent.id)

@@ -1,0 +1,216 @@
+"""May this member have this perk, now? Gathers the facts in one statement and lets the rules answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection
+
+from partners.allowances import keys_around, resets_at
+from partners.facts import Facts, MemberFacts, PerkFacts, Refusal, RefusalCode
+from partners.policies import Policy, parsed_policy
+from partners.references import MemberRef, PerkRef
+from partners.standing import STANDING, standing_changes
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One member and one perk as a caller names them. `partner_id` bounds what is seen to one partner's."""
+
+    member: MemberRef
+    perk: PerkRef
+    now: datetime
+    partner_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one statement told about a question's perk and, if the asker may know of it, its member."""
+
+    perk_id: UUID
+    partner_id: UUID
+    perk_version: int
+    policy_version: int
+    hold_seconds: int
+    policy: Policy
+    perk: PerkFacts
+    used: Mapping[str, int]
+    member_id: UUID | None = None
+    member_version: int | None = None
+    member: MemberFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceLeft:
+    """Uses within the period in force."""
+
+    limit: int
+    used: int
+    resets_at: datetime | None
+
+    @property
+    def remaining(self) -> int:
+        """How many uses are left; a tier that was lowered may have used more than it has."""
+        return max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, with every failing rule. `valid_until` is when time alone may change it (None: it won't);
+    `eligible_again_at` is when time alone will have lifted every refusal (None: it won't, or nothing is refused)."""
+
+    eligible: bool
+    refusals: tuple[Refusal, ...]
+    evaluated_at: datetime
+    policy_version: int
+    valid_until: datetime | None = None
+    eligible_again_at: datetime | None = None
+    allowance: AllowanceLeft | None = None
+    capacity_remaining: int | None = None
+
+
+def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
+    """The pure answer. An unknown member and one who has not consented get the same one from a partner (law 9)."""
+    if known.member is None:
+        refusal = Refusal(RefusalCode.NOT_A_MEMBER, "membership")
+        return Decision(False, (refusal,), now, known.policy_version, capacity_remaining=known.perk.left)
+    facts = Facts(now, ranks, known.member, known.perk, known.used)
+    refusals = refusals_of(known.policy, facts)
+    changes = [*standing_changes(facts), *(instant for rule in known.policy.rules for instant in rule.changes(facts))]
+    ahead = sorted({instant for instant in changes if instant is not None and instant > now})
+    return Decision(
+        eligible=not refusals,
+        refusals=refusals,
+        evaluated_at=now,
+        policy_version=known.policy_version,
+        valid_until=next(iter(ahead), None),
+        eligible_again_at=eligible_again_at(known.policy, facts, refusals, ahead),
+        allowance=allowance_left(known.policy, facts),
+        capacity_remaining=known.perk.left,
+    )
+
+
+def refusals_of(policy: Policy, facts: Facts) -> tuple[Refusal, ...]:
+    """What every rule says that fails: those that all perks have first, then the policy's."""
+    found = [standing(facts) for standing in STANDING] + [rule.refusal(facts) for rule in policy.rules]
+    return tuple(refusal for refusal in found if refusal is not None)
+
+
+def eligible_again_at(
+    policy: Policy, facts: Facts, refusals: Sequence[Refusal], ahead: Sequence[datetime]
+) -> datetime | None:
+    """The first of the instants ahead at which nothing refuses: while one reason passes, others may come."""
+    passing = [refusal.eligible_again_at for refusal in refusals]
+    if not refusals or None in passing:
+        return None
+    return next((instant for instant in ahead if not refusals_of(policy, facts.at(instant))), None)
+
+
+def allowance_left(policy: Policy, facts: Facts) -> AllowanceLeft | None:
+    """What the policy's allowance leaves the member; None where there is none."""
+    if policy.allowance is None:
+        return None
+    return AllowanceLeft(
+        limit=policy.allowance.limit(facts.member.tier),
+        used=facts.used.get(policy.allowance.key_at(facts.now, facts.perk.zone), 0),
+        resets_at=resets_at(policy.allowance.period, facts.now, facts.perk.zone),
+    )
+
+
+# Holds that are overdue but not yet swept count as given back: what the claim would do first is foreseen here.
+KNOWN = """
+SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_version, p.hold_seconds,
+  p.state AS perk_state, p.time_zone, p.opens_on, p.closes_on, b.state AS partner_state, y.rules::text,
+  c.units, CASE WHEN c.units IS NULL THEN 0 ELSE c.taken - (SELECT count(*) FROM hold h
+    WHERE h.perk_id = p.id AND h.state = 'HELD' AND h.expires_at <= q.now) END AS taken,
+  m.id AS member_id, m.version AS member_version, m.state AS member_state, m.market, m.joined_at,
+  t.tier, t.ends_at, s.id IS NOT NULL AS consented, s.expires_at AS consent_expires_at,
+  (SELECT array_agg(u.period || ' ' || u.uses) FROM (SELECT h.period, count(*) AS uses FROM hold h
+    WHERE h.member_id = m.id AND h.perk_id = p.id AND h.slot IS NOT NULL AND h.period = ANY ($8)
+      AND (h.state <> 'HELD' OR h.expires_at > q.now) GROUP BY h.period) AS u) AS used
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[])
+  WITH ORDINALITY AS q(partner, alias, member, external, perk, handle, now, ordinal)
+LEFT JOIN perk p ON p.id = coalesce(q.perk, (SELECT id FROM perk WHERE handle = q.handle))
+  AND (q.partner IS NULL OR p.partner_id = q.partner)
+LEFT JOIN partner b ON b.id = p.partner_id
+LEFT JOIN policy y ON y.perk_id = p.id AND y.version = p.policy_version
+LEFT JOIN capacity c ON c.perk_id = p.id
+LEFT JOIN member m ON m.id = coalesce(q.member,
+  (SELECT a.member_id FROM member_alias a WHERE a.partner_id = q.partner AND a.alias = q.alias),
+  (SELECT e.id FROM member e WHERE e.external_id = q.external))
+LEFT JOIN LATERAL (SELECT a.tier, a.ends_at FROM tier_assignment a WHERE a.member_id = m.id AND a.starts_at <= q.now
+  ORDER BY a.starts_at DESC, a.id DESC LIMIT 1) AS t ON true
+LEFT JOIN consent s ON s.member_id = m.id AND s.partner_id = p.partner_id AND s.state = 'GRANTED'
+  AND (s.expires_at IS NULL OR s.expires_at > q.now)
+ORDER BY q.ordinal
+"""
+
+
+async def learn(connection: "Connection[Any]", questions: Sequence[Question]) -> list[Known | None]:
+    """What is known for each question, in order, by one statement; None where the perk is out of sight."""
+    if not questions:
+        return []
+    rows = await connection.fetch(
+        KNOWN,
+        [question.partner_id for question in questions],
+        [question.member.alias for question in questions],
+        [question.member.id for question in questions],
+        [question.member.external_id for question in questions],
+        [question.perk.id for question in questions],
+        [question.perk.handle for question in questions],
+        [question.now for question in questions],
+        keys_around(max(question.now for question in questions)),
+    )
+    return [
+        None if row["perk_id"] is None else known_of(row, question)
+        for row, question in zip(rows, questions, strict=True)
+    ]
+
+
+def known_of(row: Mapping[str, Any], question: Question) -> Known:
+    """One row in the domain's words. What a partner may not know of a member stops here."""
+    partner_asks = question.partner_id is not None
+    shown = row["member_id"] is not None and (row["consented"] or not partner_asks)
+    return Known(
+        perk_id=row["perk_id"],
+        partner_id=row["partner_id"],
+        perk_version=row["perk_version"],
+        policy_version=row["policy_version"],
+        hold_seconds=row["hold_seconds"],
+        policy=parsed_policy(row["perk_id"], row["policy_version"], row["rules"]),
+        perk=PerkFacts(
+            row["perk_state"],
+            row["partner_state"],
+            row["time_zone"],
+            row["opens_on"],
+            row["closes_on"],
+            row["units"],
+            row["taken"],
+        ),
+        used={} if row["used"] is None or not shown else dict(used_of(row["used"])),
+        member_id=row["member_id"] if shown else None,
+        member_version=row["member_version"] if shown else None,
+        member=member_of(row, question.now) if shown else None,
+    )
+
+
+def used_of(counts: Sequence[str]) -> list[tuple[str, int]]:
+    """`["M2026-11-01 2"]` as pairs of a period and the uses in it."""
+    return [(period, int(uses)) for period, uses in (count.split(" ") for count in counts)]
+
+
+def member_of(row: Mapping[str, Any], now: datetime) -> MemberFacts:
+    """The member's part of a row; a tier whose end has passed has lapsed."""
+    lapsed = row["ends_at"] is not None and row["ends_at"] <= now
+    return MemberFacts(
+        state=row["member_state"],
+        joined_at=row["joined_at"],
+        market=row["market"],
+        tier=None if lapsed else row["tier"],
+        tier_ends_at=None if lapsed else row["ends_at"],
+        tier_lapsed=lapsed,
+        consented=row["consented"],
+        consent_expires_at=row["consent_expires_at"],
+    )

@@ -1,0 +1,168 @@
+"""Members: enrolling, finding, and the pairwise name that each partner knows them by."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from base64 import b32encode
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from partners import audit, tables
+from partners.actors import Actor
+from partners.errors import BadInput, Conflict, NotFound
+from partners.references import MemberRef
+
+SALT_BYTES = 32
+EXTERNAL_ID_LENGTH_MAX = 200
+MARKET = re.compile(r"[A-Z]{2}")
+
+
+async def enrol_member(
+    session: AsyncSession,
+    *,
+    external_id: str,
+    market: str | None,
+    joined_at: datetime | None,
+    actor: Actor,
+    now: datetime,
+) -> tables.Member:
+    """A new member; Conflict when the external id is in use, BadInput for a market that is no ISO 3166 code."""
+    check_member(external_id, market, joined_at, now)
+    member = tables.Member(
+        external_id=external_id,
+        market=market,
+        joined_at=joined_at or now,
+        created_at=now,
+        audit_salt=secrets.token_bytes(SALT_BYTES),
+    )
+    statement = (
+        insert(tables.Member).values(member.model_dump()).on_conflict_do_nothing().returning(col(tables.Member.id))
+    )
+    if await session.scalar(statement) is None:
+        raise Conflict("a member with this externalId is enrolled already")
+    await audit.record(session, "member.enrolled", audit.Subject(member_id=member.id, subject_id=member.id), actor, now)
+    return member
+
+
+def check_member(external_id: str, market: str | None, joined_at: datetime | None, now: datetime) -> None:
+    """BadInput names the first thing that can't be."""
+    if not external_id.strip() or len(external_id) > EXTERNAL_ID_LENGTH_MAX or not external_id.isprintable():
+        raise BadInput(f"externalId: 1 to {EXTERNAL_ID_LENGTH_MAX} printable characters")
+    if market is not None and not MARKET.fullmatch(market):
+        raise BadInput("market: an ISO 3166-1 code of two capital letters, as CH")
+    if joined_at is not None and joined_at > now:
+        raise BadInput("joinedAt: a time that has passed")
+
+
+async def find_member(session: AsyncSession, reference: MemberRef) -> tables.Member | None:
+    """The member that our id or the operator's external id names."""
+    member = tables.Member
+    found = member.id == reference.id if reference.id is not None else member.external_id == reference.external_id
+    return await session.scalar(select(member).where(found))
+
+
+async def lock_member(session: AsyncSession, reference: MemberRef) -> tables.Member:
+    """The same, locked until the transaction ends so that changes of one member queue; NotFound."""
+    member = tables.Member
+    found = member.id == reference.id if reference.id is not None else member.external_id == reference.external_id
+    locked = await session.scalar(select(member).where(found).with_for_update())
+    if locked is None:
+        raise NotFound("no such member")
+    return locked
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """What a partner may see of a member that has consented, or what the member and staff see."""
+
+    id: UUID
+    external_id: str
+    state: str
+    market: str | None
+    joined_at: datetime
+    tier: str | None
+    tier_name: str | None
+    tier_rank: int | None
+    tier_since: datetime | None
+    tier_until: datetime | None
+    alias: str | None = None
+
+
+VIEW = """
+SELECT m.id, m.external_id, m.state, m.market, m.joined_at, t.tier, d.name AS tier_name, d.rank AS tier_rank,
+  t.starts_at AS tier_since, t.ends_at AS tier_until, a.alias
+FROM member m
+LEFT JOIN member_alias a ON a.member_id = m.id AND a.partner_id = :partner
+LEFT JOIN LATERAL (SELECT s.tier, s.starts_at, s.ends_at FROM tier_assignment s WHERE s.member_id = m.id
+  AND s.starts_at <= :now ORDER BY s.starts_at DESC, s.id DESC LIMIT 1) AS t ON t.ends_at IS NULL OR t.ends_at > :now
+LEFT JOIN tier d ON d.handle = t.tier
+"""
+BY_ALIAS = text(VIEW + "WHERE a.alias = :alias AND live_consent(m.id, :partner, :now)")
+BY_IDS = text(
+    VIEW + "WHERE m.id = ANY (:ids) AND (CAST(:partner AS uuid) IS NULL OR live_consent(m.id, :partner, :now))"
+)
+BY_EXTERNAL_ID = text(VIEW + "WHERE m.external_id = :external_id")
+
+
+async def view_member(
+    session: AsyncSession, reference: MemberRef, *, partner_id: UUID | None, now: datetime
+) -> MemberView | None:
+    """One member as the asker may see it: a partner by alias and under live consent, others by id. One statement."""
+    if partner_id is not None:
+        rows = await session.execute(BY_ALIAS, {"partner": partner_id, "alias": reference.alias, "now": now})
+    elif reference.id is not None:
+        rows = await session.execute(BY_IDS, {"partner": None, "ids": [reference.id], "now": now})
+    else:
+        rows = await session.execute(
+            BY_EXTERNAL_ID, {"partner": None, "external_id": reference.external_id, "now": now}
+        )
+    row = rows.one_or_none()
+    return None if row is None else MemberView(**row._mapping)
+
+
+async def view_members(
+    session: AsyncSession, ids: Collection[UUID], *, partner_id: UUID | None, now: datetime
+) -> dict[UUID, MemberView]:
+    """Several at once by id, for lists that are scoped already; a partner sees those who consent, by its aliases."""
+    rows = await session.execute(BY_IDS, {"partner": partner_id, "ids": list(ids), "now": now})
+    return {row.id: MemberView(**row._mapping) for row in rows}
+
+
+KEY_VERSION = 1
+
+
+def pairwise_alias(key: bytes, partner_id: UUID, member_id: UUID) -> str:
+    """The name of a member to one partner: HMAC-SHA-256 over version, partner and member, each with its length.
+
+    26 characters of lower-case base 32 (128 bits). Without the key two partners' names for one member have
+    nothing in common.
+    """
+    parts = (bytes([KEY_VERSION]), partner_id.bytes, member_id.bytes)
+    message = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    return b32encode(hmac.digest(key, message, hashlib.sha256)[:16]).decode().rstrip("=").lower()
+
+
+async def keep_alias(session: AsyncSession, key: bytes, *, partner_id: UUID, member_id: UUID) -> str:
+    """The stored alias of a member at a partner, made at the first consent and kept for good."""
+    alias = tables.MemberAlias(
+        partner_id=partner_id,
+        member_id=member_id,
+        alias=pairwise_alias(key, partner_id, member_id),
+        key_version=KEY_VERSION,
+    )
+    await session.execute(insert(tables.MemberAlias).values(alias.model_dump()).on_conflict_do_nothing())
+    stored = await session.scalar(
+        select(tables.MemberAlias.alias).where(
+            tables.MemberAlias.partner_id == partner_id, tables.MemberAlias.member_id == member_id
+        )
+    )
+    assert stored is not None
+    return stored

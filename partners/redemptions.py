@@ -1,0 +1,187 @@
+"""Confirm and reverse: a confirmed hold becomes a redemption, and a reversal takes it back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection
+from sqlalchemy import func
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from partners import tables
+from partners.actors import Actor, ActorKind
+from partners.codes import code_hash
+from partners.errors import BadInput
+from partners.tables import Bearer, Stock
+from partners.tables.columns import new_id
+
+REASON_LENGTH_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`code` is CONFIRMED or REVERSED, REPLAYED, KEY_REUSED, or a refusal; `id` is what came of it, if anything."""
+
+    code: str
+    id: UUID | None
+
+    @property
+    def replayed(self) -> bool:
+        """The key had acted before: the first answer again."""
+        return self.code == "REPLAYED"
+
+
+async def confirm_hold(
+    connection: "Connection[Any]",
+    *,
+    hold_id: UUID | None,
+    code: str | None,
+    actor: Actor,
+    key: str,
+    fingerprint: bytes,
+    now: datetime,
+) -> Outcome:
+    """Confirms a hold by id or by its code, in one statement that is its own transaction.
+
+    Refusals: NOT_AVAILABLE (the one answer to a wrong code, another partner's, or one that has ended),
+    HOLD_EXPIRED, CONSENT_MISSING, MEMBERSHIP_SUSPENDED, PARTNER_SUSPENDED.
+    """
+    [row] = await connection.fetch(
+        "SELECT * FROM confirm_hold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        hold_id,
+        None if code is None else code_hash(code),
+        actor.partner_id,
+        actor.owner,
+        key,
+        fingerprint,
+        now,
+        actor.kind.value,
+        actor.id,
+        new_id(),
+    )
+    return Outcome(row["outcome"], row["redemption_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Why a redemption is taken back, who bears it and what becomes of the unit."""
+
+    reason: str
+    borne_by: Bearer = Bearer.PARTNER
+    stock: Stock = Stock.RESTOCK
+
+
+async def reverse_redemption(
+    connection: "Connection[Any]",
+    redemption_id: UUID,
+    back: Return,
+    *,
+    actor: Actor,
+    key: str,
+    fingerprint: bytes,
+    now: datetime,
+) -> Outcome:
+    """Takes a redemption back, in one statement that is its own transaction.
+
+    Refusals: NOT_AVAILABLE (unknown or another partner's), ALREADY_REVERSED, REVERSAL_WINDOW_CLOSED (partners only).
+    """
+    if not 1 <= len(back.reason.strip()) <= REASON_LENGTH_MAX:
+        raise BadInput(f"reason: 1 to {REASON_LENGTH_MAX} characters")
+    [row] = await connection.fetch(
+        "SELECT * FROM reverse_redemption($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        redemption_id,
+        actor.partner_id,
+        actor.owner,
+        key,
+        fingerprint,
+        now,
+        actor.kind.value,
+        actor.id,
+        new_id(),
+        back.reason.strip(),
+        back.borne_by.value,
+        back.stock.value,
+    )
+    return Outcome(row["outcome"], row["reversal_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """A redemption with what took it back, if anything did."""
+
+    redemption: tables.Redemption
+    reversal: tables.Reversal | None
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionFilter:
+    """Every condition that is given must hold; times are half-open, from `since` until before `until`."""
+
+    id: UUID | None = None
+    partner_id: UUID | None = None
+    perk_id: UUID | None = None
+    member_id: UUID | None = None
+    alias: str | None = None
+    reversed: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def scoped_redemptions(actor: Actor, wanted: RedemptionFilter, columns: Any) -> Any:
+    """The query that every read of redemptions goes through: a partner's own, a member's own, or all for staff."""
+    redemption, reversal = tables.Redemption, tables.Reversal
+    query = columns.join(reversal, col(reversal.redemption_id) == redemption.id, isouter=True)
+    if actor.kind is ActorKind.PARTNER:
+        query = query.where(redemption.partner_id == actor.partner_id)
+    if actor.kind is ActorKind.MEMBER:
+        query = query.where(redemption.member_id == actor.member_id)
+    for name in ("id", "partner_id", "perk_id", "member_id"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(getattr(redemption, name) == value)
+    if wanted.alias is not None:
+        alias = tables.MemberAlias
+        query = query.where(
+            redemption.member_id
+            == select(alias.member_id)
+            .where(alias.partner_id == actor.partner_id, alias.alias == wanted.alias)
+            .scalar_subquery()
+        )
+    if wanted.reversed is not None:
+        query = query.where(col(reversal.id).is_not(None) if wanted.reversed else col(reversal.id).is_(None))
+    if wanted.since is not None:
+        query = query.where(col(redemption.confirmed_at) >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(col(redemption.confirmed_at) < wanted.until)
+    return query
+
+
+async def list_redemptions(
+    session: AsyncSession, actor: Actor, wanted: RedemptionFilter, *, first: int, after: UUID | None
+) -> list[Redeemed]:
+    """Redemptions within the actor's reach, newest first, as many as `first`, by one statement."""
+    redemption = tables.Redemption
+    columns = select(redemption, tables.Reversal).select_from(redemption)
+    query = scoped_redemptions(actor, wanted, columns).order_by(col(redemption.id).desc()).limit(first)
+    if after is not None:
+        query = query.where(col(redemption.id) < after)
+    return [Redeemed(*row) for row in await session.execute(query)]
+
+
+async def count_redemptions(session: AsyncSession, actor: Actor, wanted: RedemptionFilter) -> int:
+    """How many there are in all."""
+    columns = select(func.count()).select_from(tables.Redemption)
+    counted: int | None = await session.scalar(scoped_redemptions(actor, wanted, columns))
+    return counted or 0
+
+
+async def find_hold(session: AsyncSession, hold_id: UUID, actor: Actor) -> tables.Hold | None:
+    """A hold within the actor's reach."""
+    hold = tables.Hold
+    query = select(hold).where(hold.id == hold_id)
+    if actor.kind is ActorKind.PARTNER:
+        query = query.where(hold.partner_id == actor.partner_id)
+    if actor.kind is ActorKind.MEMBER:
+        query = query.where(hold.member_id == actor.member_id)
+    return await session.scalar(query)

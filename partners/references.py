@@ -1,0 +1,42 @@
+"""How a caller names a member or a perk, and how far that caller can see."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from partners.actors import Actor, ActorKind
+from partners.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRef:
+    """Exactly one of: the partner's alias, our id, the operator's external id."""
+
+    alias: str | None = None
+    id: UUID | None = None
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PerkRef:
+    """Exactly one of: our id, the handle (`partner/perk`)."""
+
+    id: UUID | None = None
+    handle: str | None = None
+
+
+def reachable_member(actor: Actor, member: MemberRef | None) -> MemberRef:
+    """The member an actor may mean: a partner names an alias, staff anything, a member only itself.
+
+    BadInput when the actor can't use that kind of name.
+    """
+    if actor.kind is ActorKind.MEMBER:
+        if member is not None and member.id != actor.member_id:
+            raise BadInput("a member's token speaks for that member alone: leave `member` out")
+        return MemberRef(id=actor.member_id)
+    if member is None:
+        raise BadInput("say which member")
+    if actor.kind is ActorKind.PARTNER and member.alias is None:
+        raise BadInput("a partner knows members by alias: use {alias}")
+    if actor.kind is ActorKind.STAFF and member.alias is not None:
+        raise BadInput("an alias belongs to one partner: use {id} or {externalId}")
+    return member

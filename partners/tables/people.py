@@ -1,0 +1,100 @@
+"""Members, what they let a partner see, and the name each partner knows them by."""
+
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from partners.tables.columns import UUID, datetime, digest, identity, moment, one_of, reference, state, text
+
+
+class MemberState(StrEnum):
+    """A suspended member keeps everything and may use nothing."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+
+
+class Member(SQLModel, table=True):
+    """The person. `version` rises with every change of tier, consent or state, so that a decision made on
+    older facts is noticed where it counts; `audit_salt` hides the member in the log (SHA-256(salt || id))."""
+
+    __tablename__ = "member"
+    __table_args__ = (one_of("state", MemberState),)
+
+    id: UUID = identity()
+    external_id: str = text(unique=True)
+    state: str = state(MemberState.ACTIVE)
+    market: str | None = text(nullable=True, default=None)
+    joined_at: datetime = moment()
+    created_at: datetime = moment()
+    audit_salt: bytes = digest()
+    version: int = Field(default=1)
+
+
+class MemberAlias(SQLModel, table=True):
+    """The pairwise id that one partner sees; no other partner ever sees it (law 8)."""
+
+    __tablename__ = "member_alias"
+    __table_args__ = (
+        sa.PrimaryKeyConstraint("partner_id", "member_id"),
+        sa.UniqueConstraint("partner_id", "alias"),
+        sa.Index("ix_member_alias_member", "member_id"),
+    )
+
+    partner_id: UUID = reference("partner.id")
+    member_id: UUID = reference("member.id")
+    alias: str = text()
+    key_version: int = Field(default=1)
+
+
+class ConsentState(StrEnum):
+    """Withdrawn for good: a member who consents again gets a new row."""
+
+    GRANTED = "GRANTED"
+    WITHDRAWN = "WITHDRAWN"
+
+
+class Consent(SQLModel, table=True):
+    """What a member lets one partner see, for a purpose, until it expires or is withdrawn."""
+
+    __tablename__ = "consent"
+    __table_args__ = (
+        one_of("state", ConsentState),
+        sa.Index(
+            "uq_consent_live",
+            "member_id",
+            "partner_id",
+            unique=True,
+            postgresql_where=sa.text("state = 'GRANTED'"),
+        ),
+    )
+
+    id: UUID = identity()
+    member_id: UUID = reference("member.id")
+    partner_id: UUID = reference("partner.id")
+    state: str = state(ConsentState.GRANTED)
+    purpose: str = text()
+    granted_at: datetime = moment()
+    expires_at: datetime | None = moment(nullable=True, default=None)
+    withdrawn_at: datetime | None = moment(nullable=True, default=None)
+
+
+class Activity(SQLModel, table=True):
+    """One measured behaviour of a member (a purchase, a visit), from which scores are made.
+
+    `source` names it in the system it came from, so that an import can run again.
+    """
+
+    __tablename__ = "activity"
+    __table_args__ = (
+        sa.UniqueConstraint("member_id", "indicator", "source"),
+        sa.Index("ix_activity_member", "member_id", "at"),
+    )
+
+    id: UUID = identity()
+    member_id: UUID = reference("member.id")
+    indicator: str = text()
+    source: str = text()
+    at: datetime = moment()
+    amount: int = Field(sa_type=sa.BigInteger)

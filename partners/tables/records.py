@@ -1,0 +1,68 @@
+"""The record of everything: audit entries, the outbox they leave through, and their place in the log."""
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from partners.tables.columns import UUID, datetime, digest, identity, moment, text, texts
+
+
+class AuditEntry(SQLModel, table=True):
+    """One state change or refusal, written in the transaction of what it tells (law 6).
+
+    `leaf` is the canonical JSON that the log holds; the columns beside it are for searching.
+    `member_id` is not in the leaf, so that a member can be erased.
+    """
+
+    __tablename__ = "audit_entry"
+    __table_args__ = (
+        sa.Index("ix_audit_entry_partner", "partner_id", "id"),
+        sa.Index("ix_audit_entry_perk", "perk_id", "id"),
+        sa.Index("ix_audit_entry_member", "member_id", "id"),
+        sa.Index("ix_audit_entry_subject", "subject_id", "id"),
+    )
+
+    id: UUID = identity()
+    at: datetime = moment()
+    action: str = text()
+    outcome: str = text()
+    reasons: list[str] = texts()
+    actor_kind: str = text()
+    actor_id: str = text()
+    partner_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    perk_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    member_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    subject_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    leaf: str = text()
+    leaf_hash: bytes = digest()
+
+
+class Outbox(SQLModel, table=True):
+    """An entry that the sequencer has not taken yet; it takes by DELETE, so that none is ever passed over."""
+
+    __tablename__ = "outbox"
+
+    entry_id: UUID = Field(primary_key=True, sa_type=sa.Uuid)
+    leaf_hash: bytes = digest()
+
+
+class LogLeaf(SQLModel, table=True):
+    """The place of an entry in the transparency log: index 0, 1, 2, … without a gap."""
+
+    __tablename__ = "log_leaf"
+
+    index: int = Field(primary_key=True, sa_type=sa.BigInteger, sa_column_kwargs={"autoincrement": False})
+    entry_id: UUID = Field(unique=True, sa_type=sa.Uuid)
+    leaf_hash: bytes = digest()
+
+
+class LogHead(SQLModel, table=True):
+    """The sequencer's one row: how many leaves are in the tree, the roots of its full subtrees from large to
+    small (the compact range), and the last signed checkpoint. Its lock makes the sequencer the only one."""
+
+    __tablename__ = "log_head"
+    __table_args__ = (sa.CheckConstraint("id = 1", name="only_one"),)
+
+    id: int = Field(default=1, primary_key=True)
+    size: int = Field(default=0, sa_type=sa.BigInteger)
+    frontier: bytes = digest(default=b"")
+    checkpoint: str = text(default="")

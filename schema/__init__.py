@@ -1,0 +1,1 @@
+"""The GraphQL API: types, fields and permissions; no rules and no SQL."""

@@ -1,0 +1,94 @@
+"""What every resolver may reach: who calls, when, and the service's own resources."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import strawberry
+from asyncpg import Connection
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from auth.caller import Caller
+from partners.actors import Actor
+from partners.batches import Batcher
+from partners.eligibility import Known, Question, learn
+from partners.holds import Claim, Claimed, claim_batch
+from partners.keys import Keys
+from partners.programme import Programme
+
+Connect = Callable[[], AbstractAsyncContextManager["Connection[Any]"]]
+Throttle = Callable[[str], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Resources:
+    """One process's database, programme and keys, and the two batchers that stand in front of the database.
+
+    `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back.
+    """
+
+    sessions: async_sessionmaker[AsyncSession]
+    connection: Connect
+    programme: Programme
+    keys: Keys
+    try_code: Throttle
+    right_code: Throttle
+    questions: Batcher[None, Question, Known | None]
+    claims: Batcher[UUID, Claim, Claimed]
+
+    async def learn(self, questions: Sequence[Question]) -> list[Known | None]:
+        """What is known for each: a single question joins whatever else is being asked, a list goes on its own."""
+        if len(questions) == 1:
+            return [await self.questions.submit(None, questions[0])]
+        async with self.connection() as connection:
+            return await learn(connection, questions)
+
+
+def open_resources(
+    *,
+    sessions: async_sessionmaker[AsyncSession],
+    connection: Connect,
+    programme: Programme,
+    keys: Keys,
+    try_code: Throttle,
+    right_code: Throttle,
+) -> Resources:
+    """Resources whose batchers run on this database."""
+
+    async def ask(_: None, questions: Sequence[Question]) -> Sequence[Known | None]:
+        async with connection() as bare:
+            return await learn(bare, questions)
+
+    async def claim(perk_id: UUID, claims: Sequence[Claim]) -> Sequence[Claimed]:
+        async with connection() as bare:
+            return await claim_batch(bare, perk_id, claims, keys.codes)
+
+    return Resources(
+        sessions, connection, programme, keys, try_code, right_code, questions=Batcher(ask), claims=Batcher(claim)
+    )
+
+
+@dataclass(slots=True)
+class Context:
+    """One request: its caller, the one reading of the clock, and its id."""
+
+    caller: Caller
+    now: datetime
+    request_id: str
+    resources: Resources
+
+    @property
+    def actor(self) -> Actor:
+        """The caller in the domain's words."""
+        return self.caller.actor
+
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """A session each for reads, `begin()` for a mutation."""
+        return self.resources.sessions
+
+
+Info = strawberry.Info[Context, None]

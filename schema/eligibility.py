@@ -1,0 +1,149 @@
+"""May this member have this perk? The question that partners ask most, alone or a hundred at once."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+
+from partners import eligibility
+from partners.eligibility import Known, Question, decide
+from partners.errors import BadInput, NotFound
+from partners.facts import RefusalCode
+from partners.references import PerkRef, reachable_member
+from schema.context import Context, Info
+from schema.outcomes import SENTENCES
+from schema.permissions import Members, Partners, Staff, field, object_type
+from schema.references import MemberBy, PerkBy
+
+CHECKS_MAX = 100
+MAY_ASK = Partners("eligibility:read") | Members("me:read") | Staff("members:admin")
+
+
+@object_type(description="One rule that says no.")
+class EligibilityRefusal:
+    code: RefusalCode = field(description="Why, from the closed list.")
+    message: str = field(description="The same for people.")
+    rule: str = field(description="The kind of the rule that refuses.")
+    required: str | None = field(description="What the rule asks for.")
+    current: str | None = field(description="What the member has.")
+    eligible_again_at: datetime | None = field(description="When time alone lifts it; null when it does not.")
+
+
+@object_type(description="A member's uses of a perk within the period in force.")
+class AllowanceLeft:
+    limit: int = field(description="Uses in the period, by the member's tier.")
+    used: int = field(description="Held or redeemed in the period.")
+    remaining: int = field(description="What is left of it.")
+    resets_at: datetime | None = field(description="When the next period begins; null when none does.")
+
+
+@object_type(description='The answer to "may this member have this perk, now?", with every rule that refuses.')
+class Decision:
+    eligible: bool = field(description="Yes or no.")
+    refusals: list[EligibilityRefusal] = field(description="Every failing rule; empty for a yes.")
+    evaluated_at: datetime = field(description="The moment it speaks of.")
+    valid_until: datetime | None = field(
+        description="When time alone may change the answer; null when it won't. Events may change it before."
+    )
+    eligible_again_at: datetime | None = field(
+        description="When time alone will have lifted every refusal; null when it won't."
+    )
+    allowance: AllowanceLeft | None = field(description="The member's allowance; null where the perk has none.")
+    capacity_remaining: int | None = field(description="Units left for everybody; null where there is no limit.")
+    policy_version: int = field(description="The version of the perk's rules that answered.")
+
+    @classmethod
+    def of(cls, decision: eligibility.Decision) -> "Decision":
+        """The decision as the API shows it."""
+        left = decision.allowance
+        return cls(
+            eligible=decision.eligible,
+            refusals=[
+                EligibilityRefusal(
+                    code=refusal.code,
+                    message=SENTENCES[refusal.code],
+                    rule=refusal.rule,
+                    required=refusal.required,
+                    current=refusal.current,
+                    eligible_again_at=refusal.eligible_again_at,
+                )
+                for refusal in decision.refusals
+            ],
+            evaluated_at=decision.evaluated_at,
+            valid_until=decision.valid_until,
+            eligible_again_at=decision.eligible_again_at,
+            allowance=None
+            if left is None
+            else AllowanceLeft(limit=left.limit, used=left.used, remaining=left.remaining, resets_at=left.resets_at),
+            capacity_remaining=decision.capacity_remaining,
+            policy_version=decision.policy_version,
+        )
+
+
+@strawberry.input(description="One question of a bulk check.")
+class EligibilityCheckInput:
+    perk: PerkBy = strawberry.field(description="Which perk.")
+    member: MemberBy | None = strawberry.field(default=None, description="Whom it is about. Members leave it out.")
+
+
+@object_type(description="The answer to one question of a bulk check, in the order they were asked.")
+class EligibilityResult:
+    decision: Decision | None = field(description="The answer; null when the question could not be answered.")
+    error: str | None = field(description="The error code when it could not: NOT_FOUND or BAD_INPUT.")
+    message: str | None = field(description="The same for people.")
+
+
+def question_of(context: Context, member: MemberBy | None, perk: PerkBy) -> Question:
+    """What a caller asks, within its reach; BadInput when it can't name a member like that."""
+    actor = context.actor
+    reference = reachable_member(actor, None if member is None else member.reference())
+    return Question(reference, perk.reference(), context.now, actor.partner_id)
+
+
+def decided(context: Context, known: Known | None) -> eligibility.Decision:
+    """The answer to what is known; NotFound where the perk is out of sight."""
+    if known is None:
+        raise NotFound("no such perk")
+    return decide(known, context.resources.programme.ranks, context.now)
+
+
+async def check_eligibility(info: Info, perk: PerkBy, member: MemberBy | None = None) -> Decision:
+    """One question: one statement, shared with whoever asks at the same moment."""
+    context = info.context
+    [known] = await context.resources.learn([question_of(context, member, perk)])
+    return Decision.of(decided(context, known))
+
+
+async def check_eligibilities(info: Info, checks: list[EligibilityCheckInput]) -> list[EligibilityResult]:
+    """Up to a hundred questions in one statement; one that can't be answered does not spoil the others."""
+    if len(checks) > CHECKS_MAX:
+        raise BadInput(f"checks: at most {CHECKS_MAX}, not {len(checks)}", limit=CHECKS_MAX)
+    context = info.context
+    results: list[EligibilityResult | None] = [None] * len(checks)
+    asked: list[tuple[int, Question]] = []
+    for place, check in enumerate(checks):
+        try:
+            asked.append((place, question_of(context, check.member, check.perk)))
+        except BadInput as fault:
+            results[place] = EligibilityResult(decision=None, error=fault.code, message=fault.message)
+    answers = await context.resources.learn([question for _, question in asked]) if asked else []
+    for (place, _), known in zip(asked, answers, strict=True):
+        results[place] = result_of(context, known)
+    return [result for result in results if result is not None]
+
+
+def result_of(context: Context, known: Known | None) -> EligibilityResult:
+    """One answer of a bulk check."""
+    if known is None:
+        return EligibilityResult(decision=None, error=NotFound.code, message="no such perk")
+    return EligibilityResult(decision=Decision.of(decided(context, known)), error=None, message=None)
+
+
+async def decisions_for(context: Context, member: MemberBy | None, perk_ids: Sequence[UUID]) -> list[Decision | None]:
+    """Each perk's own answer for one member, for lists: one statement."""
+    actor = context.actor
+    reference = reachable_member(actor, None if member is None else member.reference())
+    questions = [Question(reference, PerkRef(id=id), context.now, actor.partner_id) for id in perk_ids]
+    known = await context.resources.learn(questions) if questions else []
+    return [None if one is None else Decision.of(decided(context, one)) for one in known]

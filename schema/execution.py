@@ -1,0 +1,101 @@
+"""Runs one prepared operation for one caller: permissions, then variables, then graphql-core, against the clock."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol, cast
+
+import strawberry
+from graphql import (
+    ExecutionResult,
+    GraphQLAbstractType,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    default_field_resolver,
+    default_type_resolver,
+)
+from graphql.execution.collect_fields import FieldDetailsList
+
+from auth.caller import Caller
+from partners.errors import PerksError
+from schema.completion import CompilingExecutor
+from schema.documents import Operation
+from schema.errors import Rejected
+
+
+class RequestContext(Protocol):
+    """What the engine needs to know of a request's context; resolvers find more in it."""
+
+    @property
+    def caller(self) -> Caller: ...
+    @property
+    def request_id(self) -> str: ...
+
+
+class Closed(PerksError):
+    """An interface turned out to be an object of a type that does not admit the caller."""
+
+    code = "FORBIDDEN"
+
+
+class PermittedExecutor(CompilingExecutor):
+    """The executor for callers to whom some object types are closed when they stand behind an interface."""
+
+    def __init__(self, *args: Any, closed: frozenset[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._closed = closed
+
+    def ensure_valid_runtime_type(
+        self,
+        runtime_type_name: Any,
+        return_type: GraphQLAbstractType,
+        field_details_list: FieldDetailsList,
+        info: GraphQLResolveInfo[Any],
+        result: Any,
+    ) -> GraphQLObjectType:
+        """The object type behind an abstract one, if the caller may see it."""
+        if runtime_type_name in self._closed:
+            raise Closed(f"{runtime_type_name} is not open to this caller.")
+        return super().ensure_valid_runtime_type(runtime_type_name, return_type, field_details_list, info, result)
+
+
+async def execute(
+    schema: strawberry.Schema,
+    operation: Operation,
+    inputs: Mapping[str, Any],
+    context: RequestContext,
+    *,
+    timeout_s: float,
+    compiled: bool = True,
+) -> tuple[dict[str, Any] | None, list[GraphQLError] | None]:
+    """Data and field errors of an operation; `inputs` are the variables as they came.
+
+    Raises `Rejected` for a caller who may not (nothing has run), for variables of the wrong type
+    (BAD_USER_INPUT) and after `timeout_s` seconds (TIMEOUT; what was running is cancelled).
+    """
+    closed = operation.demands.admit(context.caller, inputs)
+    executor_class, extra = (PermittedExecutor, {"closed": closed}) if closed else (CompilingExecutor, {})
+    executor = executor_class(
+        schema._schema,
+        operation.fragment_definitions,
+        operation.fragments,
+        None,
+        context,
+        operation.node,
+        operation.variable_values(schema._schema, inputs),
+        default_field_resolver,
+        default_type_resolver,
+        default_field_resolver,
+        # Compiled code picks an object's type by itself, so it may not run where types are closed.
+        plans=operation.plans if compiled and not closed else None,
+        **extra,
+    )
+    result = executor.execute_operation()
+    if not isinstance(result, ExecutionResult):
+        try:
+            async with asyncio.timeout(timeout_s):
+                result = await cast(Awaitable[ExecutionResult], result)
+        except TimeoutError:
+            message = f"The request was stopped after {timeout_s:g} s."
+            raise Rejected.because("TIMEOUT", message) from None
+    return result.data, result.errors

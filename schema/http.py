@@ -1,0 +1,200 @@
+"""GraphQL over HTTP as a bare ASGI endpoint, because view layers cost more than a small query does.
+
+Profile `compat` of the GraphQL-over-HTTP draft: `application/graphql-response+json` with proper status codes,
+and `application/json` with 200 for every well-formed request.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import strawberry
+from starlette.types import Receive, Scope, Send
+from strawberry.http.ides import get_graphql_ide_html
+from uuid_utils.compat import uuid7
+
+from schema.documents import Documents
+from schema.errors import Rejected, from_exception, from_execution, http_status, with_request_id
+from schema.execution import RequestContext, execute
+from schema.limits import Limits
+from schema.negotiation import (
+    GRAPHQL_RESPONSE,
+    HTML,
+    JSON,
+    Disconnected,
+    Parameters,
+    from_body,
+    from_query_string,
+    header,
+    is_json,
+    preferred,
+    read_body,
+)
+from schema.permissions import undeclared
+
+Headers = list[tuple[bytes, bytes]]
+
+_COMMON: Headers = [
+    (b"cache-control", b"no-store"),
+    (b"vary", b"accept, authorization"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_HEADERS: dict[bytes, Headers] = {
+    media: [(b"content-type", media + b"; charset=utf-8"), *_COMMON] for media in (JSON, GRAPHQL_RESPONSE)
+}
+# The page loads GraphiQL from a CDN, by hash, and starts it with a script of its own.
+_PAGE: Headers = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; "
+        b"style-src 'unsafe-inline' https://unpkg.com; font-src https://unpkg.com data:; img-src data:; "
+        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    *_COMMON,
+]
+
+
+class GraphQLEndpoint:
+    """An ASGI application for `Route("/graphql", endpoint)`; one request is one operation, without batches.
+
+    `admit` turns a request into its context: it verifies the token and may raise a `PerksError`
+    (UNAUTHENTICATED answers 401, UNAVAILABLE 503). It finds the request's id in `scope["state"]["request_id"]`,
+    where a middleware may have put it. `folder` holds the trusted documents; `graphiql` shows the page to browsers;
+    `compiled` is the switch of compiled completion.
+    """
+
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        *,
+        admit: Callable[[Scope], Awaitable[RequestContext]],
+        limits: Limits | None = None,
+        graphiql: bool = False,
+        folder: Path | None = None,
+        timeout_s: float = 5.0,
+        compiled: bool = True,
+    ) -> None:
+        if open_fields := list(undeclared(schema._schema)):
+            raise ValueError(f"no permission is stated for {', '.join(open_fields)}")
+        if schema.directives or schema.extensions:
+            raise ValueError("operation directives and schema extensions of Strawberry would not run here")
+        self._schema = schema
+        self._admit = admit
+        self._limits = limits or Limits()
+        self._timeout_s = timeout_s
+        self._compiled = compiled
+        self._page = get_graphql_ide_html("graphiql").encode() if graphiql else None
+        self.documents = Documents(schema, self._limits, folder)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever happens, the answer is JSON with a code and the request's id."""
+        request_id = _request_id(scope)
+        accept = header(scope, b"accept")
+        if self._page is not None and _wants_page(scope, accept):
+            return await _send(send, 200, _PAGE, request_id, self._page)
+        media = preferred(accept)
+        status, headers = 200, _HEADERS[media or JSON]
+        try:
+            if media is None:
+                message = f"The answer is {GRAPHQL_RESPONSE.decode()} or {JSON.decode()}."
+                raise Rejected.because("NOT_ACCEPTABLE", message)
+            parameters = await self._parameters(scope, receive)
+            context = await self._admit(scope)
+            request_id = context.request_id
+            body = await self._answer(scope["method"], parameters, context)
+        except Disconnected:
+            return None
+        except Exception as error:
+            rejected = error if isinstance(error, Rejected) else from_exception(error, request_id)
+            status = http_status(rejected.code, lenient=media != GRAPHQL_RESPONSE)
+            headers = headers + _rejection_headers(rejected)
+            body = _rejection_body(rejected, request_id)
+        return await _send(send, status, headers, request_id, body)
+
+    async def _parameters(self, scope: Scope, receive: Receive) -> Parameters:
+        if scope["method"] == "GET":
+            return from_query_string(scope["query_string"])
+        if scope["method"] != "POST":
+            message = "GraphQL is asked by GET (queries only) or POST."
+            raise Rejected.because("METHOD_NOT_ALLOWED", message, allow="GET, POST")
+        if not is_json(header(scope, b"content-type")):
+            # It also keeps out what a foreign page may send with a person's cookies (simple CORS requests).
+            raise Rejected.because("UNSUPPORTED_MEDIA_TYPE", "The body must be application/json in UTF-8.")
+        return from_body(await read_body(scope, receive, self._limits.body))
+
+    async def _answer(self, method: str, parameters: Parameters, context: RequestContext) -> bytes:
+        document = (
+            self.documents.by_text(parameters.query)
+            if parameters.query is not None
+            else self.documents.by_id(parameters.document_id or "")
+        )
+        operation = document.operation(parameters.operation_name)
+        if operation.kind == "subscription":
+            raise Rejected.because("BAD_REQUEST", "Subscriptions are not served over plain HTTP.")
+        if operation.kind == "mutation" and method == "GET":
+            raise Rejected.because("METHOD_NOT_ALLOWED", "Mutations are sent by POST.", allow="POST")
+        if operation.answer is not None:
+            return operation.answer
+        data, errors = await execute(
+            self._schema,
+            operation,
+            parameters.variables,
+            context,
+            timeout_s=self._timeout_s,
+            compiled=self._compiled,
+        )
+        if errors:
+            described = (from_execution(error, context.request_id) for error in errors)
+            return orjson.dumps({"errors": with_request_id(described, context.request_id), "data": data})
+        answer = orjson.dumps({"data": data})
+        if operation.introspects:
+            operation.answer = answer
+        return answer
+
+
+def _request_id(scope: Scope) -> str:
+    """The id a middleware gave the request, or a new one, left where `admit` finds it."""
+    state: dict[str, Any] = scope.setdefault("state", {})
+    request_id: str = state.setdefault("request_id", "") or str(uuid7())
+    state["request_id"] = request_id
+    return request_id
+
+
+def _wants_page(scope: Scope, accept: bytes | None) -> bool:
+    return (
+        scope["method"] == "GET"
+        and accept is not None
+        and not scope["query_string"]
+        and preferred(accept, (JSON, GRAPHQL_RESPONSE, HTML)) == HTML
+    )
+
+
+def _rejection_body(rejected: Rejected, request_id: str) -> bytes:
+    body: dict[str, Any] = {"errors": with_request_id(rejected.errors, request_id)}
+    if rejected.data_is_null:
+        body["data"] = None
+    return orjson.dumps(body)
+
+
+def _rejection_headers(rejected: Rejected) -> Headers:
+    """`Allow` for a wrong method, and the challenge of RFC 6750, section 3, for a missing or weak token."""
+    details = {name: value for error in rejected.errors for name, value in error["extensions"].items()}
+    if rejected.code == "METHOD_NOT_ALLOWED":
+        return [(b"allow", details["allow"].encode())]
+    if rejected.code == "UNAUTHENTICATED":
+        # Denied for want of a token, or (before any field was looked at) for one that does not hold.
+        challenge = b"Bearer" if rejected.data_is_null else b'Bearer error="invalid_token"'
+        return [(b"www-authenticate", challenge)]
+    if "missingScopes" in details:
+        scopes = " ".join(details["missingScopes"])
+        return [(b"www-authenticate", f'Bearer error="insufficient_scope", scope="{scopes}"'.encode())]
+    return []
+
+
+async def _send(send: Send, status: int, headers: Headers, request_id: str, body: bytes) -> None:
+    length = str(len(body)).encode()
+    request_headers = [(b"content-length", length), (b"x-request-id", request_id.encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers + request_headers})
+    await send({"type": "http.response.body", "body": body})

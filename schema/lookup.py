@@ -1,0 +1,73 @@
+"""`node(id:)`: anything with a global id, as far as the caller's scopes and sight reach."""
+
+from uuid import UUID
+
+import strawberry
+
+from auth.caller import CallerKind
+from partners import audit, catalogue
+from partners.references import MemberRef, PerkRef
+from schema.audit import AuditEntry
+from schema.catalogue import MAY_BROWSE, find_partner, perks_of
+from schema.claims import load_hold
+from schema.context import Info
+from schema.ids import ALIAS, ENTRY, HOLD, MEMBER, PARTNER, PERK, REDEMPTION, split_id
+from schema.members import MAY_SEE_TIER, Member, view
+from schema.nodes import Node
+from schema.permissions import Members, Partners, Permission, Staff
+from schema.redemptions import load_redemption
+from schema.references import PartnerBy
+
+MAY_READ = Partners("redemptions:read") | Members("me:read") | Staff("audit:read")
+MAY_LOOK_UP: dict[str, Permission] = {
+    PERK: MAY_BROWSE,
+    PARTNER: MAY_BROWSE,
+    HOLD: MAY_READ,
+    REDEMPTION: MAY_READ,
+    MEMBER: Members("me:read") | Staff("members:admin"),
+    ALIAS: MAY_SEE_TIER,
+    ENTRY: Staff("audit:read"),
+}
+
+
+async def find_node(info: Info, id: strawberry.ID) -> Node | None:
+    """The thing, or null: for what is not there, out of sight, or not within the token's scopes."""
+    context = info.context
+    kind = id.partition("_")[0]
+    permission = MAY_LOOK_UP.get(kind)
+    if permission is None or not permission.admits(context.caller):
+        return None
+    if kind == ALIAS:
+        return await find_alias(info, id.removeprefix(f"{ALIAS}_"))
+    found = split_id(id)
+    return None if found is None else await find_row(info, *found)
+
+
+async def find_alias(info: Info, alias: str) -> Member | None:
+    """The member that a partner knows by this alias."""
+    if info.context.caller.kind is not CallerKind.PARTNER:
+        return None
+    return await view(info, MemberRef(alias=alias))
+
+
+async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
+    """One row of a kind, within the caller's sight."""
+    context = info.context
+    if kind == PARTNER:
+        return await find_partner(
+            info, PartnerBy(id=strawberry.Some(strawberry.ID(f"{PARTNER}_{id.hex}")), handle=None)
+        )
+    if kind == HOLD:
+        return await load_hold(info, id)
+    if kind == REDEMPTION:
+        return await load_redemption(info, id)
+    if kind == MEMBER:
+        visible = context.caller.kind is CallerKind.STAFF or context.caller.member_id == id
+        return await view(info, MemberRef(id=id)) if visible else None
+    async with context.sessions() as session:
+        if kind == ENTRY:
+            entry = await audit.find_entry(session, id)
+            return None if entry is None else AuditEntry.of(entry)
+        offers = await catalogue.list_offers(session, context.actor, reference=PerkRef(id=id), first=1, after=None)
+    perks = await perks_of(info, offers, None)
+    return perks[0] if perks else None

@@ -1,0 +1,197 @@
+"""The mutations that make and change partners and their perks."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, cast
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
+from strawberry.scalars import JSON
+
+from partners import catalogue, tables
+from partners.catalogue import Offer, PerkSettings
+from partners.errors import BadInput, NotFound
+from partners.references import PerkRef
+from partners.tables import PartnerKind, PerkKind, PerkState
+from schema.catalogue import Partner, Perk
+from schema.context import Context, Info
+from schema.permissions import field, object_type
+from schema.references import PartnerBy, PerkBy
+
+
+@strawberry.input(description="A new partner.")
+class CreatePartnerInput:
+    handle: str = strawberry.field(description="1 to 63 lower-case letters, digits and hyphens; unique.")
+    name: str = strawberry.field(description="For people, 1 to 200 characters.")
+    kind: PartnerKind = strawberry.field(description="Its trade.")
+
+
+@object_type(description="What became of it.")
+class PartnerPayload:
+    partner: Partner | None = field(description="The partner as it is now.")
+
+
+async def create_partner(info: Info, input: CreatePartnerInput) -> PartnerPayload:
+    """On-boards a brand."""
+    context = info.context
+    async with context.sessions.begin() as session:
+        partner = await catalogue.create_partner(
+            session, handle=input.handle, name=input.name, kind=input.kind, actor=context.actor, now=context.now
+        )
+    return PartnerPayload(partner=Partner.of(partner))
+
+
+@strawberry.input(description="A new perk: a draft until it is published.")
+class CreatePerkInput:
+    handle: str = strawberry.field(description="Its name among the partner's, as `track-day`.")
+    kind: PerkKind = strawberry.field(description="What is offered.")
+    title: str = strawberry.field(description="For people, 1 to 200 characters.")
+    time_zone: str = strawberry.field(description="IANA name, as Europe/Zurich.")
+    description: str = strawberry.field(default="", description="What the member gets, at most 5,000 characters.")
+    opens_on: date | None = strawberry.field(default=None, description="First day, in its zone.")
+    closes_on: date | None = strawberry.field(default=None, description="Last day, in its zone, inclusive.")
+    capacity: int | None = strawberry.field(default=None, description="Units in all; null is no limit.")
+    hold_seconds: int = strawberry.field(default=900, description="How long a hold lasts: 60 to 86,400.")
+    reversal_days: int = strawberry.field(default=90, description="How long the partner may reverse: 0 to 3,650.")
+    rules: list[JSON] = strawberry.field(
+        default_factory=list, description="Rules by kind with their settings, at most 50; docs/rules.md lists them."
+    )
+    partner: PartnerBy | None = strawberry.field(default=None, description="Staff: whose. Partners leave it out.")
+
+
+@strawberry.input(description="Changes to a perk; what is left out stays.")
+class UpdatePerkInput:
+    perk: PerkBy = strawberry.field(description="Which.")
+    title: str | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    description: str | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    time_zone: str | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    opens_on: date | None = strawberry.field(default=strawberry.UNSET, description="Null: open since ever.")
+    closes_on: date | None = strawberry.field(default=strawberry.UNSET, description="Null: open for ever.")
+    capacity: int | None = strawberry.field(
+        default=strawberry.UNSET, description="Null: no limit. Never below what is taken."
+    )
+    hold_seconds: int | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    reversal_days: int | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    rules: list[JSON] | None = strawberry.field(
+        default=strawberry.UNSET, description="All of them: they make a new version."
+    )
+
+
+@strawberry.input(description="Which perk.")
+class PerkInput:
+    perk: PerkBy = strawberry.field(description="By id or handle.")
+
+
+@object_type(description="What became of it.")
+class PerkPayload:
+    perk: Perk | None = field(description="The perk as it is now.")
+
+
+CLEARABLE = frozenset({"opens_on", "closes_on", "units"})
+
+
+async def create_perk(info: Info, input: CreatePerkInput) -> PerkPayload:
+    """Drafts a perk."""
+    context = info.context
+    async with context.sessions.begin() as session:
+        partner = await owner_of(context, session, input.partner)
+        perk = await catalogue.create_perk(
+            session,
+            partner,
+            handle=input.handle,
+            kind=input.kind,
+            settings=PerkSettings(
+                title=input.title,
+                time_zone=input.time_zone,
+                description=input.description,
+                opens_on=input.opens_on,
+                closes_on=input.closes_on,
+                units=input.capacity,
+                hold_seconds=input.hold_seconds,
+                reversal_days=input.reversal_days,
+                rules=rules_of(input.rules),
+            ),
+            programme=context.resources.programme,
+            actor=context.actor,
+            now=context.now,
+        )
+        offer = await catalogue.lock_offer(session, PerkRef(id=perk.id), context.actor)
+    return PerkPayload(perk=Perk.of(offer))
+
+
+async def owner_of(context: Context, session: AsyncSession, by: PartnerBy | None) -> tables.Partner:
+    """The partner that a perk is drafted for: a partner's own, or the one staff name."""
+    if (by is None) == (context.actor.partner_id is None):
+        raise BadInput("partner: staff say whose perk it is, a partner's own is understood")
+    id, handle = (context.actor.partner_id, None) if by is None else by.names()
+    found = await catalogue.list_partners(session, context.actor, id=id, handle=handle, first=1, after=None)
+    if not found:
+        raise NotFound("no such partner")
+    return found[0]
+
+
+def rules_of(rules: list[JSON]) -> list[Mapping[str, Any]]:
+    """Rules as objects; BadInput for anything else."""
+    for place, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            raise BadInput(f"rules.{place}: an object with a `kind`")
+    return cast("list[Mapping[str, Any]]", rules)
+
+
+async def update_perk(info: Info, input: UpdatePerkInput) -> PerkPayload:
+    """Changes a perk; new rules make a new version of its policy."""
+    context = info.context
+    async with context.sessions.begin() as session:
+        offer = await catalogue.lock_offer(session, input.perk.reference(), context.actor)
+        offer = await catalogue.update_perk(
+            session,
+            offer,
+            changed_settings(offer, input),
+            programme=context.resources.programme,
+            actor=context.actor,
+            now=context.now,
+        )
+    return PerkPayload(perk=Perk.of(offer))
+
+
+def changed_settings(offer: Offer, input: UpdatePerkInput) -> PerkSettings:
+    """The perk's settings with what the input says instead; BadInput for a null where there must be something."""
+    perk = offer.perk
+    values: dict[str, Any] = {
+        "title": perk.title,
+        "time_zone": perk.time_zone,
+        "description": perk.description,
+        "opens_on": perk.opens_on,
+        "closes_on": perk.closes_on,
+        "units": offer.capacity.units,
+        "hold_seconds": perk.hold_seconds,
+        "reversal_days": perk.reversal_days,
+        "rules": offer.policy.rules,
+    }
+    for name in values:
+        given = getattr(input, "capacity" if name == "units" else name)
+        if given is strawberry.UNSET:
+            continue
+        if given is None and name not in CLEARABLE:
+            raise BadInput(f"{name}: not null")
+        values[name] = rules_of(given) if name == "rules" else given
+    return PerkSettings(**values)
+
+
+async def publish_perk(info: Info, input: PerkInput) -> PerkPayload:
+    """Opens a draft or a paused perk to claims."""
+    return await set_state(info, input, PerkState.PUBLISHED)
+
+
+async def pause_perk(info: Info, input: PerkInput) -> PerkPayload:
+    """Stops new claims; what is held stays."""
+    return await set_state(info, input, PerkState.PAUSED)
+
+
+async def set_state(info: Info, input: PerkInput, state: PerkState) -> PerkPayload:
+    """One change of state, under the perk's lock."""
+    context = info.context
+    async with context.sessions.begin() as session:
+        offer = await catalogue.lock_offer(session, input.perk.reference(), context.actor)
+        await catalogue.set_perk_state(session, offer, state, actor=context.actor, now=context.now)
+    return PerkPayload(perk=Perk.of(offer))

@@ -1,0 +1,91 @@
+"""An expected "no" is data: user errors with stable codes, one interface and a type where there is more to say."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import strawberry
+
+from partners.eligibility import Decision
+from partners.facts import Refusal, RefusalCode
+from schema.permissions import field, interface, object_type
+
+strawberry.enum(
+    RefusalCode,
+    name="RefusalCode",
+    description="Why something was refused: a closed list, docs/errors.md explains each.",
+)
+
+SENTENCES: Mapping[RefusalCode, str] = {
+    RefusalCode.NOT_A_MEMBER: "No such member, or none that lets you know.",
+    RefusalCode.MEMBERSHIP_SUSPENDED: "The membership is suspended.",
+    RefusalCode.TIER_TOO_LOW: "The member's tier does not reach this perk.",
+    RefusalCode.TIER_EXPIRED: "The member's tier has lapsed.",
+    RefusalCode.JOINED_TOO_RECENTLY: "The member joined too recently.",
+    RefusalCode.NOT_STARTED: "The perk is not open yet.",
+    RefusalCode.ENDED: "The perk has ended.",
+    RefusalCode.EARLY_ACCESS_ONLY: "The perk is open to higher tiers first.",
+    RefusalCode.WRONG_MARKET: "The perk is not for the member's market.",
+    RefusalCode.PERK_PAUSED: "The perk is paused.",
+    RefusalCode.PARTNER_SUSPENDED: "The partner is suspended.",
+    RefusalCode.CONSENT_MISSING: "The member has not consented to this partner.",
+    RefusalCode.ALLOWANCE_EXHAUSTED: "The member has used the whole allowance of this period.",
+    RefusalCode.CAPACITY_EXHAUSTED: "Nothing is left.",
+    RefusalCode.HOLD_EXPIRED: "The hold has expired.",
+    RefusalCode.IDEMPOTENCY_KEY_REUSED: "This idempotency key was used for something else.",
+    RefusalCode.REVERSAL_WINDOW_CLOSED: "The time for reversing has passed.",
+    RefusalCode.ALREADY_REVERSED: "The redemption is reversed already.",
+    RefusalCode.NOT_AVAILABLE: "Not available.",
+}
+
+
+@interface(description="An expected no to a mutation. Nothing was changed by it.")
+class UserError:
+    code: RefusalCode = field(description="Why, from the closed list.")
+    message: str = field(description="The same for people.")
+    path: list[str] = field(description="The input field it is about.")
+
+
+@object_type(description="A refusal that has no more to say than its code.")
+class Refused(UserError):
+    eligible_again_at: datetime | None = field(description="When time alone lifts it; null when it does not.")
+
+
+@object_type(description="The member's tier does not suffice.")
+class TierTooLow(UserError):
+    required: str | None = field(description="The tier, or the tiers, that would.")
+    current: str | None = field(description="The member's tier; null without one.")
+
+
+@object_type(description="The allowance of this period is used up.")
+class AllowanceExhausted(UserError):
+    resets_at: datetime | None = field(description="When the next period begins; null when none does.")
+
+
+@object_type(description="No unit is left.")
+class CapacityExhausted(UserError):
+    waitlist_open: bool = field(description="Whether the member can wait for one.")
+
+
+def user_error(refusal: Refusal, path: Sequence[str]) -> UserError:
+    """The typed error of a refusal."""
+    code, message, where = refusal.code, SENTENCES[refusal.code], list(path)
+    if code in (RefusalCode.TIER_TOO_LOW, RefusalCode.TIER_EXPIRED):
+        return TierTooLow(code=code, message=message, path=where, required=refusal.required, current=refusal.current)
+    if code is RefusalCode.ALLOWANCE_EXHAUSTED:
+        return AllowanceExhausted(code=code, message=message, path=where, resets_at=refusal.eligible_again_at)
+    if code is RefusalCode.CAPACITY_EXHAUSTED:
+        return CapacityExhausted(code=code, message=message, path=where, waitlist_open=False)
+    return Refused(code=code, message=message, path=where, eligible_again_at=refusal.eligible_again_at)
+
+
+def user_errors(decision: Decision, outcome: str, path: Sequence[str]) -> list[UserError]:
+    """What a claim is told: every rule that failed, or what the batch found when all had agreed."""
+    if outcome == "REFUSED":
+        return [user_error(refusal, path) for refusal in decision.refusals]
+    resets_at = decision.allowance.resets_at if decision.allowance and outcome == "ALLOWANCE_EXHAUSTED" else None
+    return [user_error(Refusal(RefusalCode(outcome), "claim", resets_at), path)]
+
+
+def plain_error(code: str, path: Sequence[str]) -> list[UserError]:
+    """One refusal by its code alone."""
+    return [user_error(Refusal(RefusalCode(code), "state"), path)]

@@ -1,0 +1,173 @@
+"""Redemptions and their reversals, read by partners (their own), members (theirs) and staff (all)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from partners import catalogue, redemptions, tables
+from partners.members import find_member, view_members
+from partners.redemptions import Redeemed
+from partners.references import reachable_member
+from partners.tables import Bearer, FulfilmentState, Stock
+from schema.catalogue import Perk
+from schema.context import Info
+from schema.ids import PARTNER, PERK, REDEMPTION, REVERSAL, optional_id, read_id, show_id
+from schema.members import MAY_SEE_TIER, Member
+from schema.nodes import Node
+from schema.paging import Connection, connect, page_size, read_cursor
+from schema.permissions import field, object_type
+from schema.references import MemberBy
+from schema.selection import selected
+
+strawberry.enum(FulfilmentState, description="How far the partner is with what it promised.")
+strawberry.enum(Bearer, description="Who bears the cost of a reversal.")
+strawberry.enum(Stock, description="What becomes of the unit that a reversal gives back.")
+
+
+@object_type(description="The record that takes a redemption back.")
+class Reversal(Node):
+    reason: str = field(description="Why.")
+    borne_by: Bearer = field(description="Who bears the cost.")
+    stock: Stock = field(description="What became of the unit.")
+    reversed_at: datetime = field(description="When.")
+    leaf_hash: str = field(description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962).")
+
+    @classmethod
+    def of(cls, row: tables.Reversal) -> "Reversal":
+        """What everybody who sees the redemption may see."""
+        return cls(
+            id=strawberry.ID(show_id(REVERSAL, row.id)),
+            reason=row.reason,
+            borne_by=Bearer(row.borne_by),
+            stock=Stock(row.stock),
+            reversed_at=row.reversed_at,
+            leaf_hash=row.leaf_hash.hex(),
+        )
+
+
+@object_type(description="A confirmed use of a perk: the record never changes but for its fulfilment.")
+class Redemption(Node):
+    perk: Perk | None = field(description="What was redeemed.")
+    member: Member | None = field(description="By whom; to a partner null once consent is withdrawn.")
+    tier: str | None = field(permission=MAY_SEE_TIER, description="The member's tier when it was claimed.")
+    policy_version: int = field(description="The version of the rules that said yes.")
+    fulfilment: FulfilmentState = field(description="How far the partner is.")
+    confirmed_at: datetime = field(description="When it was confirmed.")
+    reversal: Reversal | None = field(description="What took it back; null while it stands.")
+    leaf_hash: str = field(description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962).")
+
+    @classmethod
+    def of(cls, row: Redeemed, perk: Perk | None, member: Member | None) -> "Redemption":
+        """A redemption with what was fetched beside it."""
+        redemption = row.redemption
+        return cls(
+            id=strawberry.ID(show_id(REDEMPTION, redemption.id)),
+            perk=perk,
+            member=member,
+            tier=redemption.tier,
+            policy_version=redemption.policy_version,
+            fulfilment=FulfilmentState(redemption.fulfilment),
+            confirmed_at=redemption.confirmed_at,
+            reversal=None if row.reversal is None else Reversal.of(row.reversal),
+            leaf_hash=redemption.leaf_hash.hex(),
+        )
+
+
+async def redemptions_of(info: Info, session: AsyncSession, rows: Sequence[Redeemed]) -> list[Redemption]:
+    """Rows as the caller may see them; perks and members, when selected, by one statement each."""
+    partner_id, names = info.context.actor.partner_id, selected(info)
+    perks: dict[UUID, Perk] = {}
+    members: dict[UUID, Member] = {}
+    if rows and "perk" in names:
+        offers = await catalogue.offers_by_id(session, {row.redemption.perk_id for row in rows})
+        perks = {offer.perk.id: Perk.of(offer) for offer in offers}
+    if rows and "member" in names:
+        ids = {row.redemption.member_id for row in rows}
+        views = await view_members(session, ids, partner_id=partner_id, now=info.context.now)
+        members = {id: Member.of(view, for_partner=partner_id is not None) for id, view in views.items()}
+    return [
+        Redemption.of(row, perks.get(row.redemption.perk_id), members.get(row.redemption.member_id)) for row in rows
+    ]
+
+
+async def load_redemption(info: Info, id: UUID) -> Redemption | None:
+    """One redemption within the caller's reach."""
+    async with info.context.sessions() as session:
+        rows = await redemptions.list_redemptions(
+            session, info.context.actor, redemptions.RedemptionFilter(id=id), first=1, after=None
+        )
+        shown = await redemptions_of(info, session, rows)
+    return shown[0] if shown else None
+
+
+async def find_redemption(info: Info, id: strawberry.ID) -> Redemption | None:
+    """The same by global id."""
+    return await load_redemption(info, read_id(REDEMPTION, id))
+
+
+@strawberry.input(description="Which redemptions; every condition that is given must hold.")
+class RedemptionFilter:
+    partner: strawberry.ID | None = strawberry.field(default=None, description="Of this partner's perks.")
+    perk: strawberry.ID | None = strawberry.field(default=None, description="Of this perk.")
+    member: MemberBy | None = strawberry.field(default=None, description="By this member.")
+    reversed: bool | None = strawberry.field(default=None, description="Taken back, or not.")
+    since: datetime | None = strawberry.field(default=None, description="Confirmed at or after.")
+    until: datetime | None = strawberry.field(default=None, description="Confirmed before.")
+
+
+async def wanted_by(
+    info: Info, session: AsyncSession, filter: RedemptionFilter | None
+) -> redemptions.RedemptionFilter | None:
+    """The filter in the domain's words; None when it names a member who is not there."""
+    if filter is None:
+        return redemptions.RedemptionFilter()
+    alias = member_id = None
+    if filter.member is not None:
+        reference = reachable_member(info.context.actor, filter.member.reference())
+        alias, member_id = reference.alias, reference.id
+        if reference.external_id is not None:
+            member = await find_member(session, reference)
+            if member is None:
+                return None
+            member_id = member.id
+    return redemptions.RedemptionFilter(
+        partner_id=optional_id(PARTNER, filter.partner),
+        perk_id=optional_id(PERK, filter.perk),
+        member_id=member_id,
+        alias=alias,
+        reversed=filter.reversed,
+        since=filter.since,
+        until=filter.until,
+    )
+
+
+async def find_redemptions(
+    info: Info, filter: RedemptionFilter | None = None, first: int | None = None, after: str | None = None
+) -> Connection[Redemption]:
+    """A page of redemptions, newest first."""
+    size, seen, actor = page_size(first), read_cursor(after), info.context.actor
+    async with info.context.sessions() as session:
+        wanted = await wanted_by(info, session, filter)
+        rows = (
+            []
+            if wanted is None
+            else await redemptions.list_redemptions(session, actor, wanted, first=size + 1, after=seen)
+        )
+        shown = await redemptions_of(info, session, rows[:size])
+
+    async def count() -> int:
+        async with info.context.sessions() as counting:
+            return 0 if wanted is None else await redemptions.count_redemptions(counting, actor, wanted)
+
+    page: Connection[Redemption] = connect(
+        [*zip(rows, [*shown, None], strict=False)],
+        size,
+        after,
+        id_of=lambda row: row[0].redemption.id,
+        node_of=lambda row: row[1],
+        counter=count,
+    )
+    return page

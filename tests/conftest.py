@@ -1,0 +1,117 @@
+"""Real servers for every test: one PostgreSQL and one Valkey per test worker, in a folder that is thrown away."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from gateway import embedded
+from gateway.database import Database, open_database
+from gateway.migrations import migrate
+from gateway.settings import Settings
+from partners.keys import Keys, derive_keys
+from partners.programme import Programme, keep_programme, read_programme
+from tests.factories import Club
+
+SECRET = b"a secret of the tests, 32 bytes or more"
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    """One moment for a whole run: now, so that tokens made with it are also good for the running service."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
+    """PostgreSQL and Valkey, without durability."""
+    with embedded.start(tmp_path_factory.mktemp("servers"), durable=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def programme() -> Programme:
+    """The club that ships with the product: member, silver, gold, black."""
+    return read_programme(Settings().programme_file)
+
+
+@pytest.fixture(scope="session")
+def keys() -> Keys:
+    """The domain's keys, from a secret of the tests."""
+    return derive_keys(SECRET)
+
+
+@pytest.fixture(scope="session")
+def secret() -> bytes:
+    """The operator's secret of the tests."""
+    return SECRET
+
+
+@pytest.fixture(scope="session")
+async def new_database(servers: embedded.Servers, programme: Programme) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Makes databases in no time: the address of a fresh one, cloned from a migrated template."""
+    assert servers.database_url is not None
+    server = make_url(servers.database_url)
+    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
+
+    async def create(template: str | None) -> str:
+        name = f"t_{uuid4().hex}"
+        async with engine.connect() as connection:
+            await connection.execute(text(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else "")))
+        return name
+
+    template = await create(None)
+    database = open_database(address(server, template), connections=2)
+    await migrate(database.engine)
+    async with database.sessions.begin() as session:
+        await keep_programme(session, programme)
+    await database.engine.dispose()
+
+    async def fresh() -> str:
+        return address(server, await create(template))
+
+    yield fresh
+    await engine.dispose()
+
+
+def address(server: object, name: str) -> str:
+    """The same server's address with another database."""
+    return make_url(server).set(database=name).render_as_string(hide_password=False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+async def database(new_database: Callable[[], Awaitable[str]]) -> AsyncIterator[Database]:
+    """The worker's database. Tests share it and tell their rows apart by their own partners and members."""
+    opened = open_database(await new_database(), connections=20)
+    yield opened
+    await opened.engine.dispose()
+
+
+@pytest.fixture
+async def empty_database(new_database: Callable[[], Awaitable[str]]) -> AsyncIterator[Database]:
+    """A database of one test's own, for what counts everything."""
+    opened = open_database(await new_database(), connections=20)
+    yield opened
+    await opened.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sessions(database: Database) -> async_sessionmaker[AsyncSession]:
+    """Sessions on the worker's database."""
+    return database.sessions
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the test's own."""
+    return tmp_path
+
+
+@pytest.fixture
+def club(database: Database, programme: Programme, keys: Keys, now: datetime) -> Club:
+    """The programme on the worker's database, with factories of rows."""
+    return Club(database, programme, keys, now)

@@ -1,0 +1,183 @@
+"""Valid rows by one call each: a test passes only what it is about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from gateway.database import Database
+from partners import catalogue, consents, eligibility, members, tables, tiers
+from partners.actors import SYSTEM, Actor, ActorKind
+from partners.holds import Claim, Claimed, claim_batch
+from partners.idempotency import fingerprint
+from partners.keys import Keys
+from partners.programme import Programme
+from partners.references import MemberRef, PerkRef
+from partners.tables import AssignmentCause, PartnerKind, PerkKind, PerkState
+
+
+@dataclass
+class Club:
+    """A programme on a database, with short ways to fill it."""
+
+    database: Database
+    programme: Programme
+    keys: Keys
+    now: datetime
+    partners: dict[UUID, tables.Partner] = field(default_factory=dict)
+
+    async def partner(self, **given: Any) -> tables.Partner:
+        async with self.database.sessions.begin() as session:
+            values = {"handle": f"brand-{uuid4().hex[:12]}", "name": "A brand", "kind": PartnerKind.OTHER}
+            made = await catalogue.create_partner(session, **(values | given), actor=SYSTEM, now=self.now)
+        self.partners[made.id] = made
+        return made
+
+    async def perk(
+        self,
+        partner: tables.Partner | None = None,
+        *,
+        handle: str | None = None,
+        kind: PerkKind = PerkKind.SAMPLE,
+        state: PerkState = PerkState.PUBLISHED,
+        rules: Sequence[Mapping[str, Any]] = (),
+        **settings: Any,
+    ) -> tables.Perk:
+        partner = partner or await self.partner()
+        whole = catalogue.PerkSettings(**({"title": "A perk", "time_zone": "UTC"} | settings), rules=rules)
+        async with self.database.sessions.begin() as session:
+            perk = await catalogue.create_perk(
+                session,
+                partner,
+                handle=handle or f"perk-{uuid4().hex[:12]}",
+                kind=kind,
+                settings=whole,
+                programme=self.programme,
+                actor=SYSTEM,
+                now=self.now,
+            )
+            perk_id = perk.id
+        if state is not PerkState.DRAFT:
+            await self.set_state(perk_id, PerkState.PUBLISHED)
+        if state is PerkState.PAUSED:
+            await self.set_state(perk_id, PerkState.PAUSED)
+        async with self.database.sessions() as session:
+            found = await session.get(tables.Perk, perk_id)
+        assert found is not None
+        return found
+
+    async def set_state(self, perk_id: UUID, state: PerkState) -> None:
+        async with self.database.sessions.begin() as session:
+            offer = await catalogue.lock_offer(session, PerkRef(id=perk_id), SYSTEM)
+            await catalogue.set_perk_state(session, offer, state, actor=SYSTEM, now=self.now)
+
+    async def member(
+        self, *consenting_to: tables.Partner, tier: str | None = "gold", days: int = 400, market: str | None = "CH"
+    ) -> tables.Member:
+        joined = self.now - timedelta(days=days)
+        async with self.database.sessions.begin() as session:
+            member = await members.enrol_member(
+                session, external_id=uuid4().hex, market=market, joined_at=joined, actor=SYSTEM, now=self.now
+            )
+        if tier is not None:
+            await self.assign(member, tier, now=joined)
+        for partner in consenting_to:
+            await self.consent(member, partner)
+        return member
+
+    async def assign(
+        self, member: tables.Member, tier: str, *, now: datetime | None = None, ends_at: datetime | None = None
+    ) -> None:
+        async with self.database.sessions.begin() as session:
+            await tiers.assign_tier(
+                session,
+                MemberRef(id=member.id),
+                tier,
+                programme=self.programme,
+                cause=AssignmentCause.STAFF,
+                ends_at=ends_at,
+                note=None,
+                actor=SYSTEM,
+                now=now or self.now,
+            )
+
+    async def consent(
+        self, member: tables.Member, partner: tables.Partner, *, expires_at: datetime | None = None
+    ) -> str:
+        async with self.database.sessions.begin() as session:
+            _, alias = await consents.grant_consent(
+                session,
+                MemberRef(id=member.id),
+                partner.id,
+                purpose="perks",
+                expires_at=expires_at,
+                pairwise_key=self.keys.pairwise,
+                actor=SYSTEM,
+                now=self.now - timedelta(days=1),
+            )
+        return alias
+
+    async def withdraw(self, member: tables.Member, partner: tables.Partner) -> None:
+        async with self.database.sessions.begin() as session:
+            await consents.withdraw_consent(
+                session, MemberRef(id=member.id), partner.id, actor=SYSTEM, now=self.now
+            )
+
+    async def known(
+        self, member: tables.Member, perk: tables.Perk, *, now: datetime | None = None
+    ) -> eligibility.Known:
+        question = eligibility.Question(MemberRef(id=member.id), PerkRef(id=perk.id), now or self.now)
+        async with self.database.connection() as connection:
+            [known] = await eligibility.learn(connection, [question])
+        assert known is not None
+        return known
+
+    async def decision(
+        self, member: tables.Member, perk: tables.Perk, *, now: datetime | None = None
+    ) -> eligibility.Decision:
+        known = await self.known(member, perk, now=now)
+        return eligibility.decide(known, self.programme.ranks, now or self.now)
+
+    async def claim_of(
+        self, member: tables.Member, perk: tables.Perk, *, key: str | None = None, now: datetime | None = None
+    ) -> Claim:
+        now = now or self.now
+        known = await self.known(member, perk, now=now)
+        return Claim(
+            actor=member_actor(member),
+            key=key or uuid4().hex,
+            fingerprint=fingerprint("claimPerk", {"perk": str(perk.id)}),
+            now=now,
+            known=known,
+            decision=eligibility.decide(known, self.programme.ranks, now),
+        )
+
+    async def claim(
+        self, member: tables.Member, perk: tables.Perk, *, key: str | None = None, now: datetime | None = None
+    ) -> Claimed:
+        claim = await self.claim_of(member, perk, key=key, now=now)
+        [claimed] = await self.claim_all([claim])
+        return claimed
+
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed]:
+        async with self.database.connection() as connection:
+            return await claim_batch(connection, claims[0].known.perk_id, claims, self.keys.codes)
+
+    async def taken(self, perk: tables.Perk) -> int:
+        async with self.database.sessions() as session:
+            capacity = await session.get(tables.Capacity, perk.id)
+        assert capacity is not None
+        return capacity.taken
+
+
+def member_actor(member: tables.Member) -> Actor:
+    return Actor(ActorKind.MEMBER, str(member.id), member_id=member.id)
+
+
+def partner_actor(partner: tables.Partner) -> Actor:
+    return Actor(ActorKind.PARTNER, f"client_of_{partner.handle}", partner_id=partner.id)
+
+
+def today(now: datetime, days: int = 0) -> date:
+    return now.date() + timedelta(days=days)
