@@ -121,7 +121,8 @@ class Gateway:
         self._router = Starlette(lifespan=self._live)
 
     @asynccontextmanager
-    async def _live(self, router: Starlette) -> AsyncIterator[None]:
+    async def living(self) -> AsyncIterator[Service]:
+        """Opens the service and wires the routes; everything is closed on leaving."""
         async with AsyncExitStack() as closing:
             service = await closing.enter_async_context(open_service(self._settings, clock=self._clock))
             if self._work:
@@ -129,7 +130,12 @@ class Gateway:
             self._graphql = GraphQLEndpoint(
                 SCHEMA, admit=admission(service), graphiql=self._settings.graphiql, folder=OPERATIONS
             )
-            router.router.routes[:] = routes_of(service, self._graphql)
+            self._router.router.routes[:] = routes_of(service, self._graphql)
+            yield service
+
+    @asynccontextmanager
+    async def _live(self, _: Starlette) -> AsyncIterator[None]:
+        async with self.living():
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -147,13 +147,13 @@ def read_leaf_hashes(lines: BinaryIO, size: int) -> Iterator[bytes]:
     entries: set[bytes] = set()
     number = 0
     for number, line in enumerate(iter(partial(lines.readline, LEAF_BYTES_MAX + 2), b""), 1):
-        if number > size:
-            raise Unsound(f"line {number} is one too many, the checkpoint is of {size} leaves")
         if not line.endswith(b"\n"):
             raise Unsound(f"line {number} is {'cut off' if len(line) <= LEAF_BYTES_MAX else 'too long'}")
         entry = entry_id(line, number)
         if entry in entries:
             raise Unsound(f"line {number} repeats entry {UUID(bytes=entry)}")
+        if number > size:
+            raise Unsound(f"line {number} is one too many, the checkpoint is of {size} leaves")
         entries.add(entry)
         yield leaf_hash(line[:-1])
     if number < size:

@@ -4,13 +4,13 @@ import asyncio
 from contextlib import suppress
 
 import structlog
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.database import Database
 from partners.log import BATCH_MAX, sequence
 
-OUTAGES = (OSError, TimeoutError, InterfaceError, PostgresError, SQLAlchemyError)
+OUTAGES = (OSError, TimeoutError, InterfaceError, InternalClientError, PostgresError, SQLAlchemyError)
 BACKOFF_MAX_S = 5.0
 
 log = structlog.get_logger()

@@ -62,14 +62,18 @@ class Batcher(Generic[Key, Item, Answer]):
             return
         try:
             answers = await self._run(key, [item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers for {len(batch)} items")
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
         except Exception as fault:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(fault)
-            return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        finally:
+            for _, future in batch:
+                future.cancel()  # open only when this task itself was cancelled
 
     async def close(self) -> None:
         """Waits until everything that queued has been answered."""

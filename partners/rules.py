@@ -163,11 +163,12 @@ class Allowance(RuleModel):
         return period_key(self.period, now, zone)
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        """ALLOWANCE_EXHAUSTED until the period ends; for ever where the tier has none."""
+        """ALLOWANCE_EXHAUSTED until the period ends; where the tier has none, until the tier does, or for ever."""
         limit, used = self.limit(facts.member.tier), facts.used.get(self.key_at(facts.now, facts.perk.zone), 0)
         if used < limit:
             return None
-        again = resets_at(self.period, facts.now, facts.perk.zone) if limit else None
+        without_tier = facts.member.tier_ends_at if self.otherwise else None
+        again = resets_at(self.period, facts.now, facts.perk.zone) if limit else without_tier
         return Refusal(RefusalCode.ALLOWANCE_EXHAUSTED, self.kind, again, required=str(limit), current=str(used))
 
     def changes(self, facts: Facts) -> tuple[datetime | None, ...]:

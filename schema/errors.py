@@ -15,6 +15,7 @@ from graphql import FieldNode, GraphQLError
 from redis.exceptions import ConnectionError as CacheConnectionError
 from redis.exceptions import TimeoutError as CacheTimeoutError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from strawberry.exceptions import StrawberryInputCoercionError
 
 from partners.errors import PerksError
 
@@ -92,8 +93,7 @@ def with_request_id(errors: Iterable[FormattedError], request_id: str) -> list[F
 def from_execution(error: GraphQLError, request_id: str) -> FormattedError:
     """A field's failure as its caller may see it, with path and locations."""
     cause = _cause(error)
-    if cause is error and error.nodes and not isinstance(error.nodes[0], FieldNode):
-        # graphql-core blames the argument's value: a variable turned out null where it may not be.
+    if _is_about_input(cause):
         return _located(error, error.message, {"code": "BAD_USER_INPUT"})
     code, message, details = describe(cause, request_id, path=error.path)
     return _located(error, message, {**details, "code": code})
@@ -151,6 +151,13 @@ def _cause(error: GraphQLError) -> Exception:
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
     return cause
+
+
+def _is_about_input(cause: Exception) -> bool:
+    """Whether the blame is on an argument, such as a variable that turned out null where it may not be."""
+    if isinstance(cause, GraphQLError) and cause.nodes:
+        return not isinstance(cause.nodes[0], FieldNode)
+    return isinstance(cause, StrawberryInputCoercionError)
 
 
 def _located(error: GraphQLError, message: str, extensions: dict[str, Any]) -> FormattedError:

@@ -5,16 +5,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from gateway import embedded
+from gateway.app import Gateway
 from gateway.database import Database, open_database
 from gateway.migrations import migrate
 from gateway.settings import Settings
 from partners.keys import Keys, derive_keys
 from partners.programme import Programme, keep_programme, read_programme
+from tests.api import Api
 from tests.factories import Club
 
 SECRET = b"a secret of the tests, 32 bytes or more"
@@ -115,3 +119,19 @@ def folder(tmp_path: Path) -> Path:
 def club(database: Database, programme: Programme, keys: Keys, now: datetime) -> Club:
     """The programme on the worker's database, with factories of rows."""
     return Club(database, programme, keys, now)
+
+
+@pytest.fixture(scope="session")
+async def api(servers: embedded.Servers, database: Database, now: datetime) -> AsyncIterator[Api]:
+    """The service on the worker's database, over ASGI, at the tests' one moment, without workers."""
+    settings = Settings(
+        database_url=database.engine.url.render_as_string(hide_password=False),
+        redis_url=servers.redis_url,
+        secret=SecretStr(SECRET.decode()),
+    )
+    gateway = Gateway(settings, clock=lambda: now, work=False)
+    async with (
+        gateway.living() as service,
+        httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url=settings.address) as client,
+    ):
+        yield Api(service, client)

@@ -7,14 +7,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from gateway.database import Database
-from partners import catalogue, consents, eligibility, members, tables, tiers
+from partners import audit, catalogue, consents, eligibility, members, tables, tiers
 from partners.actors import SYSTEM, Actor, ActorKind
-from partners.holds import Claim, Claimed, claim_batch
+from partners.holds import Claim, Claimed, Held, claim_batch, release_hold
 from partners.idempotency import fingerprint
 from partners.keys import Keys
 from partners.programme import Programme
+from partners.redemptions import Outcome, Return, confirm_hold, reverse_redemption
 from partners.references import MemberRef, PerkRef
-from partners.tables import AssignmentCause, PartnerKind, PerkKind, PerkState
+from partners.tables import AssignmentCause, PartnerKind, PerkKind, PerkState, Stock
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Club:
     keys: Keys
     now: datetime
     partners: dict[UUID, tables.Partner] = field(default_factory=dict)
+    perks: dict[UUID, tables.Perk] = field(default_factory=dict)
 
     async def partner(self, **given: Any) -> tables.Partner:
         async with self.database.sessions.begin() as session:
@@ -65,6 +67,7 @@ class Club:
         async with self.database.sessions() as session:
             found = await session.get(tables.Perk, perk_id)
         assert found is not None
+        self.perks[perk_id] = found
         return found
 
     async def set_state(self, perk_id: UUID, state: PerkState) -> None:
@@ -120,9 +123,7 @@ class Club:
 
     async def withdraw(self, member: tables.Member, partner: tables.Partner) -> None:
         async with self.database.sessions.begin() as session:
-            await consents.withdraw_consent(
-                session, MemberRef(id=member.id), partner.id, actor=SYSTEM, now=self.now
-            )
+            await consents.withdraw_consent(session, MemberRef(id=member.id), partner.id, actor=SYSTEM, now=self.now)
 
     async def known(
         self, member: tables.Member, perk: tables.Perk, *, now: datetime | None = None
@@ -160,9 +161,82 @@ class Club:
         [claimed] = await self.claim_all([claim])
         return claimed
 
+    async def hold(self, member: tables.Member, perk: tables.Perk, *, now: datetime | None = None) -> Held:
+        """A claim that must succeed."""
+        claimed = await self.claim(member, perk, now=now)
+        assert claimed.hold is not None, claimed.outcome
+        return claimed.hold
+
     async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed]:
         async with self.database.connection() as connection:
             return await claim_batch(connection, claims[0].known.perk_id, claims, self.keys.codes)
+
+    def partner_of(self, hold: Held) -> Actor:
+        return partner_actor(self.partners[self.perks[hold.perk_id].partner_id])
+
+    async def confirm(
+        self,
+        hold: Held,
+        *,
+        code: str | None = None,
+        key: str | None = None,
+        actor: Actor | None = None,
+        now: datetime | None = None,
+    ) -> Outcome:
+        """By id, or by `code` when there is one."""
+        hold_id = hold.id if code is None else None
+        async with self.database.connection() as connection:
+            return await confirm_hold(
+                connection,
+                hold_id=hold_id,
+                code=code,
+                actor=actor or self.partner_of(hold),
+                key=key or uuid4().hex,
+                fingerprint=fingerprint("confirmHold", {"hold": str(hold_id), "code": code}),
+                now=now or self.now,
+            )
+
+    async def release(self, hold: Held, *, actor: Actor | None = None, now: datetime | None = None) -> str:
+        async with self.database.connection() as connection:
+            return await release_hold(connection, hold.id, actor or self.partner_of(hold), now or self.now)
+
+    async def redeemed(self, hold: Held, *, now: datetime | None = None) -> UUID:
+        confirmed = await self.confirm(hold, now=now)
+        assert confirmed.code == "CONFIRMED"
+        assert confirmed.id is not None
+        return confirmed.id
+
+    async def reverse(
+        self,
+        redemption: UUID,
+        actor: Actor,
+        *,
+        stock: Stock = Stock.RESTOCK,
+        key: str | None = None,
+        now: datetime | None = None,
+    ) -> Outcome:
+        async with self.database.connection() as connection:
+            return await reverse_redemption(
+                connection,
+                redemption,
+                Return("spoiled", stock=stock),
+                actor=actor,
+                key=key or uuid4().hex,
+                fingerprint=fingerprint("reverseRedemption", {"redemption": str(redemption), "stock": stock}),
+                now=now or self.now,
+            )
+
+    async def entries(self, perk: tables.Perk, action: str) -> list[tuple[str, list[str]]]:
+        """What the audit log says about one action on a perk, oldest first: DONE or REFUSED, and why."""
+        wanted = audit.EntryFilter(perk_id=perk.id, action=action)
+        async with self.database.sessions() as session:
+            found = await audit.search_entries(session, wanted, first=1000, after=None)
+        return [(entry.outcome, entry.reasons) for entry in reversed(found)]
+
+    async def sql(self, statement: str, *given: Any) -> list[Any]:
+        """Rows of a statement: for what only the database knows, and for states that no function makes yet."""
+        async with self.database.connection() as connection:
+            return list(await connection.fetch(statement, *given))
 
     async def taken(self, perk: tables.Perk) -> int:
         async with self.database.sessions() as session:
@@ -177,6 +251,9 @@ def member_actor(member: tables.Member) -> Actor:
 
 def partner_actor(partner: tables.Partner) -> Actor:
     return Actor(ActorKind.PARTNER, f"client_of_{partner.handle}", partner_id=partner.id)
+
+
+STAFF = Actor(ActorKind.STAFF, "desk")
 
 
 def today(now: datetime, days: int = 0) -> date:

@@ -20,7 +20,7 @@ class Recorder:
         self.in_flight: dict[str, int] = {}
         self.gate = asyncio.Event()
         self.gate.set()
-        self.failing: Callable[[Sequence[int]], BaseException | None] = lambda items: None
+        self.failing: Callable[[Sequence[int]], Exception | None] = lambda items: None
         self.batcher: Batcher[str, int, int] = Batcher(self.run, batch_max=batch_max, queue_max=queue_max)
 
     async def run(self, key: str, items: Sequence[int]) -> Sequence[int]:
@@ -36,6 +36,10 @@ class Recorder:
         finally:
             self.in_flight[key] -= 1
         return [-item for item in items]
+
+
+async def answer_of(batcher: Batcher[str, int, int], item: int) -> int:
+    return await batcher.submit("a", item)
 
 
 async def settled(batcher: Batcher[str, int, int]) -> None:
@@ -63,15 +67,14 @@ async def test_a_batch_has_a_size_and_order_is_kept() -> None:
     assert [items for _, items in database.batches] == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
-@pytest.mark.parametrize("fault", [TryAgain("the database went away"), asyncio.CancelledError()])
-async def test_a_fault_is_for_its_batch_alone_and_the_queue_goes_on(fault: BaseException) -> None:
+async def test_a_fault_is_for_its_batch_alone_and_the_queue_goes_on() -> None:
     database = Recorder(batch_max=2)
-    database.failing = lambda items: fault if 2 in items else None
+    database.failing = lambda items: TryAgain("the database went away") if 2 in items else None
     answers = [database.batcher.submit("a", item) for item in range(6)]
     await asyncio.wait(answers, timeout=5)
     assert [answers[place].result() for place in (0, 1, 4, 5)] == [0, -1, -4, -5]
     for place in (2, 3):
-        with pytest.raises(type(fault)):
+        with pytest.raises(TryAgain):
             await answers[place]
 
 
@@ -83,7 +86,7 @@ async def test_a_wrong_number_of_answers_strands_nobody(count: int) -> None:
     batcher: Batcher[str, int, int] = Batcher(run, batch_max=2)
     answers = [batcher.submit("a", item) for item in (1, 2, 3)]
     await asyncio.wait(answers, timeout=5)
-    assert any(isinstance(answer.exception(), ValueError) for answer in answers[:2])
+    assert all(isinstance(answer.exception(), ValueError) for answer in answers[:2])
     assert answers[2].result() == 3
 
 
@@ -105,10 +108,10 @@ async def test_a_full_queue_says_so_and_takes_again_once_there_is_room() -> None
 async def test_a_waiter_that_goes_away_does_not_stop_its_batch() -> None:
     database = Recorder()
     database.gate.clear()
-    running = asyncio.ensure_future(anext_of(database.batcher, 1))
+    running = asyncio.ensure_future(answer_of(database.batcher, 1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    waiting = [asyncio.ensure_future(anext_of(database.batcher, item)) for item in (2, 3)]
+    waiting = [asyncio.ensure_future(answer_of(database.batcher, item)) for item in (2, 3)]
     await asyncio.sleep(0)
     for gone in (running, waiting[0]):
         gone.cancel()
@@ -117,10 +120,6 @@ async def test_a_waiter_that_goes_away_does_not_stop_its_batch() -> None:
     assert await asyncio.wait_for(waiting[1], 5) == -3
     assert database.batches == [("a", [1]), ("a", [3])]
     assert running.cancelled()
-
-
-async def anext_of(batcher: Batcher[str, int, int], item: int) -> int:
-    return await batcher.submit("a", item)
 
 
 async def test_closing_waits_until_everything_is_answered() -> None:

@@ -53,7 +53,8 @@ def test_a_missing_or_a_superfluous_character_is_noticed(code: str, place: int, 
 def test_look_alikes_case_and_spacing_read_the_same(code: str, data: st.DataObject) -> None:
     alike = {"0": "0Oo", "1": "1IiLl"}
     typed = "".join(
-        data.draw(st.sampled_from(alike.get(letter, letter + letter.lower()))) + data.draw(st.sampled_from(["", " ", "-"]))
+        data.draw(st.sampled_from(alike.get(letter, letter + letter.lower())))
+        + data.draw(st.sampled_from(["", " ", "-"]))
         for letter in code
     )
     assert is_well_formed(typed)

@@ -1,5 +1,6 @@
 """Every rule by itself: one line for each reason to refuse, and what rules may be declared."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -46,7 +47,8 @@ def test_a_standing_rule_refuses_with_its_code(code: str, given: Facts, rule: st
 
 
 @pytest.mark.parametrize(
-    "perk", [PerkFacts(), PerkFacts(opens_on=TODAY, closes_on=TODAY), PerkFacts(units=1), PerkFacts(units=None, taken=9)]
+    "perk",
+    [PerkFacts(), PerkFacts(opens_on=TODAY, closes_on=TODAY), PerkFacts(units=1), PerkFacts(units=None, taken=9)],
 )
 def test_the_standing_rules_let_a_plain_case_pass(perk: PerkFacts) -> None:
     assert [standing(facts(perk=perk)) for standing in STANDING] == [None] * len(STANDING)
@@ -84,7 +86,8 @@ DECLARED: list[tuple[RuleModel, Facts, str | None, datetime | None]] = [
 @pytest.mark.parametrize(("rule", "given", "code", "again"), DECLARED)
 def test_a_declared_rule_answers(rule: RuleModel, given: Facts, code: str | None, again: datetime | None) -> None:
     refusal = rule.refusal(given)
-    assert (None, None) == (code, again) if refusal is None else (refusal.code, refusal.eligible_again_at) == (code, again)
+    answer = (None, None) if refusal is None else (refusal.code, refusal.eligible_again_at)
+    assert answer == (code, again)
 
 
 def test_every_reason_that_rules_can_give_is_tried_here() -> None:
@@ -112,7 +115,7 @@ def test_the_window_is_in_the_zone_of_the_perk_and_its_last_day_is_inclusive() -
     assert perk.closes_at == datetime(2026, 11, 22, 15, tzinfo=UTC)
 
 
-EVERY_RULE: list[dict[str, Any]] = [
+EVERY_RULE: list[Mapping[str, Any]] = [
     {"kind": "tier_at_least", "tier": "gold"},
     {"kind": "tier_in", "allowed": ["gold", "black"]},
     {"kind": "member_for", "days": 30},
@@ -160,14 +163,14 @@ def test_an_impossible_rule_is_bad_input_that_names_its_place(rule: dict[str, An
 
 
 def test_every_fault_is_named_at_once() -> None:
-    wrong = [
+    wrong: list[Mapping[str, Any]] = [
         {"kind": "member_for", "days": 0},
         {"kind": "market", "markets": ["ch", "DE", "fr"]},
     ]
     with pytest.raises(BadInput) as fault:
         validate_rules(wrong, RANKS)
     assert len(fault.value.details["faults"]) == 3
-    twice = [
+    twice: list[Mapping[str, Any]] = [
         {"kind": "tier_at_least", "tier": "platinum"},
         {"kind": "tier_in", "allowed": ["diamond", "gold"]},
         {"kind": "allowance", "period": "DAY"},
