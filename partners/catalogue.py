@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
@@ -280,5 +281,8 @@ async def set_partner_state(
     if partner is None:
         raise NotFound("no such partner")
     partner.state = state
+    await session.execute(
+        update(tables.Perk).where(col(tables.Perk.partner_id) == partner_id).values(version=tables.Perk.version + 1)
+    )
     action = "partner.suspended" if state is PartnerState.SUSPENDED else "partner.reinstated"
     await audit.record(session, action, audit.Subject(partner_id, subject_id=partner_id), actor, now)

@@ -112,6 +112,7 @@ BEGIN
     SELECT c.*, m.audit_salt, k.result_id AS bound, CASE
         WHEN k.fingerprint = c.fingerprint THEN 'REPLAYED'
         WHEN k.fingerprint IS NOT NULL THEN 'KEY_REUSED'
+        WHEN row_number() OVER (PARTITION BY c.owner, c.key ORDER BY c.ordinal) > 1 THEN 'KEY_RACE'
         WHEN m.version IS DISTINCT FROM c.member_version OR v_version <> c.perk_version THEN 'STALE'
         WHEN c.refusals <> '' THEN 'REFUSED'
         ELSE 'WANTED' END AS verdict
@@ -172,10 +173,10 @@ BEGIN
     UPDATE capacity c SET taken = c.taken + (SELECT count(*) FROM held)
     WHERE c.perk_id = p_perk AND EXISTS (SELECT FROM held)
   )
-  -- A key that another batch bound since our snapshot comes back as KEY_RACE: the caller asks again and is answered.
+  -- A key that this or another batch binds meanwhile comes back as KEY_RACE: the caller asks again and is answered.
   SELECT r.ordinal, CASE WHEN r.ending = 'HELD' AND e.ordinal IS NULL THEN 'KEY_RACE' ELSE r.ending END,
-    coalesce(h.id, e.hold), coalesce(h.state, 'HELD'), r.member, coalesce(h.tier, r.tier), coalesce(h.policy_version, v_policy),
-    coalesce(h.held_at, r.now), coalesce(h.expires_at, r.expires), h.ended_at, coalesce(h.leaf_hash, e.hash)
+    coalesce(h.id, e.hold), coalesce(h.state, 'HELD'), coalesce(h.member_id, r.member), coalesce(h.tier, r.tier),
+    coalesce(h.policy_version, v_policy), coalesce(h.held_at, r.now), coalesce(h.expires_at, r.expires), h.ended_at, coalesce(h.leaf_hash, e.hash)
   FROM ranked r LEFT JOIN entry e ON e.ordinal = r.ordinal LEFT JOIN hold h ON h.id = r.bound;
 END $$;
 -- §

@@ -60,7 +60,7 @@ SURPRISES: list[Callable[[], Any]] = [
     lambda: True,
     lambda: b"bytes",
     lambda: object(),
-    lambda: [],
+    list,
     lambda: ["a", None],
     lambda: (1, 2),
     lambda: {"a": 1},
