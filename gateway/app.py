@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
@@ -28,6 +29,8 @@ from partners.programme import Programme, keep_programme, read_programme
 from schema.context import Context, Resources, open_resources
 from schema.http import GraphQLEndpoint
 from schema.root import SCHEMA
+
+log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 GRAPHQL_PATH = "/graphql"
@@ -99,17 +102,24 @@ def authority_of(settings: Settings) -> Authority:
 async def working(service: Service) -> AsyncIterator[None]:
     """Runs the workers beside whatever else the process does, and waits for them at the end."""
     stop = asyncio.Event()
-    tasks = [
-        asyncio.create_task(keep_sweeping(service.database, service.clock, stop)),
-        asyncio.create_task(
-            keep_sequencing(service.database, service.keys.log, origin_of(service.settings.address), stop)
-        ),
-    ]
+    workers = {
+        "sweeper": keep_sweeping(service.database, service.clock, stop),
+        "sequencer": keep_sequencing(service.database, service.keys.log, origin_of(service.settings.address), stop),
+    }
+    tasks = [asyncio.create_task(work, name=name) for name, work in workers.items()]
+    for task in tasks:
+        task.add_done_callback(tell_of_death)
     try:
         yield
     finally:
         stop.set()
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def tell_of_death(task: asyncio.Task[None]) -> None:
+    """A worker waits outages out; whatever ends it is a fault that somebody has to see."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        log.error("worker_died", worker=task.get_name(), exc_info=fault)
 
 
 class Gateway:

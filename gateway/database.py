@@ -28,7 +28,12 @@ class Database:
             raw = await pooled.get_raw_connection()
             bare: Connection[Any] | None = raw.driver_connection
             assert bare is not None
-            yield bare
+            try:
+                yield bare
+            finally:
+                if bare.is_closed():
+                    # The pool does not see what happens on the bare connection and would hand it out again.
+                    await pooled.invalidate()
 
 
 def open_database(url: str, *, connections: int) -> Database:

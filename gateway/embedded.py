@@ -24,7 +24,7 @@ from urllib.parse import quote
 from gateway import embedded_guard, embedded_postgres
 from gateway.embedded_postgres import EmbeddedError
 
-__all__ = ["EmbeddedError", "Servers", "start"]
+__all__ = ["EmbeddedError", "FolderInUse", "Servers", "owner_of", "start"]
 
 START_SECONDS_MAX = 60.0  # after a crash PostgreSQL replays its log first
 GUARD_SECONDS_MAX = embedded_guard.STOP_SECONDS_MAX + 1.0
@@ -39,6 +39,16 @@ VALKEY_SETTINGS = {
     "maxmemory": "256mb",
     "maxmemory-policy": "allkeys-lru",
 }
+
+
+class FolderInUse(EmbeddedError):
+    """A live process runs the servers of this folder already: `owner`, its process id."""
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        super().__init__(
+            f"{folder} is in use by another running copy (process {owner}): stop it, or choose another data folder"
+        )
+        self.owner = owner
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def start(
     """Start the servers of the copy of the product that keeps its data in `folder`; return when they answer.
 
     `durable=False` drops the safety against power cuts for speed, for throw-away folders. `postgres_bin` is the `bin`
-    folder of another PostgreSQL (15 to 18) than the wheel's. Raises EmbeddedError.
+    folder of another PostgreSQL (15 to 18) than the wheel's. Raises EmbeddedError, and FolderInUse at once.
     """
     if not (database or cache):
         return Servers(None, None)
@@ -103,13 +113,19 @@ def _own(folder: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = os.read(lock, 20).decode()
         os.close(lock)
-        message = f"{folder} is in use by another running copy (process {owner})"
-        raise EmbeddedError(f"{message}: stop it, or choose another data folder") from None
+        raise FolderInUse(folder, owner_of(folder)) from None
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     return lock
+
+
+def owner_of(folder: Path) -> str:
+    """The process id of the last owner of the servers in `folder`, alive or not; "" without one."""
+    try:
+        return (folder / "owner.lock").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ""
 
 
 def _claim(folder: Path, patience_seconds: float) -> int:

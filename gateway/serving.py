@@ -9,6 +9,7 @@ from uvicorn.supervisors import Multiprocess
 
 from gateway.app import Gateway
 from gateway.logs import configure_logs
+from gateway.running import announce
 from gateway.settings import Settings, SettingsInvalid, read_settings
 
 BACKLOG = 2048
@@ -25,6 +26,7 @@ def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; a port of 0 is one that is free."""
     with closing(listen(settings)) as listener:
         chosen = settings.model_copy(update={"port": listener.getsockname()[1]})
+        announce(chosen)
         if settings.workers == 1:
             configure_logs(settings.log_level, as_json=settings.log_json)
             uvicorn.Server(config(Gateway(chosen), chosen)).run(sockets=[listener])

@@ -18,6 +18,7 @@ class Period(StrEnum):
     EVER = "EVER"
 
 
+@lru_cache(maxsize=4096)
 def period_key(period: Period, now: datetime, zone: str) -> str:
     """The period that `now` falls in, by name: its letter and first day, as in `M2026-11-01`; `EVER` is one."""
     return day_key(period, now.astimezone(ZoneInfo(zone)).date())
@@ -28,6 +29,7 @@ def day_key(period: Period, day: date) -> str:
     return Period.EVER.value if period is Period.EVER else f"{period.value[0]}{first_day(period, day).isoformat()}"
 
 
+@lru_cache(maxsize=4096)
 def resets_at(period: Period, now: datetime, zone: str) -> datetime | None:
     """The first instant of the next period, in UTC; never for `EVER`."""
     if period is Period.EVER:

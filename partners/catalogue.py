@@ -1,16 +1,15 @@
 """Partners and perks: who offers what, and how an offer changes. Out of sight and not there are one answer."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from partners import audit, tables
 from partners.actors import Actor, ActorKind
@@ -55,6 +54,7 @@ def check_settings(settings: PerkSettings, programme: Programme) -> list[dict[st
             bool(settings.opens_on and settings.closes_on and settings.closes_on < settings.opens_on),
             "closesOn: not before opensOn",
         ),
+        (settings.opens_on == date.min, "opensOn: after 0001-01-01"),
         (settings.closes_on == date.max, "closesOn: before 9999-12-31"),
         (settings.units is not None and not 0 <= settings.units <= UNITS_MAX, f"capacity: 0 to {UNITS_MAX}"),
         (
@@ -133,7 +133,7 @@ def columns_of(settings: PerkSettings) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A perk with its partner, its policy in force and its capacity: what one row of the catalogue shows."""
+    """A perk with its partner, its policy in force and its capacity, as it is changed."""
 
     perk: tables.Perk
     partner: tables.Partner
@@ -143,12 +143,21 @@ class Offer:
 
 async def lock_offer(session: AsyncSession, reference: PerkRef, actor: Actor) -> Offer:
     """An offer within the actor's reach, locked for change: the capacity row first, as everywhere. NotFound."""
-    offer = next(iter(await list_offers(session, actor, reference=reference, first=1, after=None)), None)
-    if offer is None:
+    perk, partner, policy, capacity = tables.Perk, tables.Partner, tables.Policy, tables.Capacity
+    named = perk.id == reference.id if reference.id is not None else perk.handle == reference.handle
+    own = perk.partner_id == actor.partner_id if actor.kind is ActorKind.PARTNER else true()
+    locked = await session.scalar(
+        select(capacity).join(perk, col(perk.id) == capacity.perk_id).where(named, own).with_for_update(of=capacity)
+    )
+    if locked is None:
         raise NotFound("no such perk")
-    await session.refresh(offer.capacity, with_for_update=True)
-    await session.refresh(offer.perk, with_for_update=True)
-    return offer
+    row = await session.execute(
+        select(perk, partner, policy)
+        .join(partner, col(partner.id) == perk.partner_id)
+        .join(policy, (col(policy.perk_id) == perk.id) & (col(policy.version) == perk.policy_version))
+        .where(perk.id == locked.perk_id)
+    )
+    return Offer(*row.one(), locked)
 
 
 async def update_perk(
@@ -201,53 +210,6 @@ def subject_of(perk: tables.Perk) -> audit.Subject:
     return audit.Subject(perk.partner_id, perk.id, subject_id=perk.id, policy_version=perk.policy_version)
 
 
-def offers() -> SelectOfScalar[Any]:
-    """The query of offers, whole."""
-    perk, partner, policy, capacity = tables.Perk, tables.Partner, tables.Policy, tables.Capacity
-    return (
-        select(perk, partner, policy, capacity)  # type: ignore[return-value]
-        .join(partner, col(partner.id) == perk.partner_id)
-        .join(policy, (col(policy.perk_id) == perk.id) & (col(policy.version) == perk.policy_version))
-        .join(capacity, col(capacity.perk_id) == perk.id)
-    )
-
-
-async def offers_by_id(session: AsyncSession, ids: Collection[UUID]) -> list[Offer]:
-    """Offers of rows that are within the caller's reach already: their perks are shown whatever their state."""
-    return [Offer(*row) for row in await session.execute(offers().where(col(tables.Perk.id).in_(ids)))]
-
-
-async def list_offers(
-    session: AsyncSession,
-    actor: Actor | None,
-    *,
-    reference: PerkRef | None = None,
-    partner_id: UUID | None = None,
-    kind: PerkKind | None = None,
-    state: PerkState | None = None,
-    first: int,
-    after: UUID | None,
-) -> list[Offer]:
-    """Offers in the order they were made, as many as `first`, by one statement.
-
-    A partner sees its own; a member what is or was published by active partners; staff (None: the system) all.
-    """
-    perk, partner = tables.Perk, tables.Partner
-    query = offers().order_by(col(perk.id)).limit(first)
-    if actor is not None and actor.kind is ActorKind.PARTNER:
-        query = query.where(perk.partner_id == actor.partner_id)
-    if actor is not None and actor.kind is ActorKind.MEMBER:
-        query = query.where(perk.state != PerkState.DRAFT, partner.state == PartnerState.ACTIVE)
-    if reference is not None:
-        query = query.where(perk.id == reference.id if reference.id is not None else perk.handle == reference.handle)
-    for column, value in ((perk.partner_id, partner_id), (perk.kind, kind), (perk.state, state)):
-        if value is not None:
-            query = query.where(column == value)
-    if after is not None:
-        query = query.where(col(perk.id) > after)
-    return [Offer(*row) for row in await session.execute(query)]
-
-
 async def list_partners(
     session: AsyncSession,
     actor: Actor | None,
@@ -281,8 +243,5 @@ async def set_partner_state(
     if partner is None:
         raise NotFound("no such partner")
     partner.state = state
-    await session.execute(
-        update(tables.Perk).where(col(tables.Perk.partner_id) == partner_id).values(version=tables.Perk.version + 1)
-    )
     action = "partner.suspended" if state is PartnerState.SUSPENDED else "partner.reinstated"
     await audit.record(session, action, audit.Subject(partner_id, subject_id=partner_id), actor, now)

@@ -31,8 +31,7 @@ async def grant_consent(
 
     NotFound for member or partner; BadInput for an end that has passed or an empty purpose.
     """
-    if not 1 <= len(purpose.strip()) <= PURPOSE_LENGTH_MAX:
-        raise BadInput(f"purpose: 1 to {PURPOSE_LENGTH_MAX} characters")
+    check_purpose(purpose)
     if expires_at is not None and expires_at <= now:
         raise BadInput("expiresAt: a time that is to come")
     member = await lock_member(session, reference)
@@ -50,6 +49,12 @@ async def grant_consent(
     alias = await keep_alias(session, pairwise_key, partner_id=partner_id, member_id=member.id)
     await audit.record(session, "consent.granted", subject_of(consent), actor, now)
     return consent, alias
+
+
+def check_purpose(purpose: str) -> None:
+    """BadInput unless it says something, in few words."""
+    if not 1 <= len(purpose.strip()) <= PURPOSE_LENGTH_MAX:
+        raise BadInput(f"purpose: 1 to {PURPOSE_LENGTH_MAX} characters")
 
 
 async def withdraw_consent(

@@ -120,7 +120,8 @@ def allowance_left(policy: Policy, facts: Facts) -> AllowanceLeft | None:
 
 
 # Holds that are overdue but not yet swept count as given back: what the claim would do first is foreseen here.
-KNOWN = """
+# A tier that another replaced before it began was never in force.
+COLUMNS = """
 SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_version, p.hold_seconds,
   p.state AS perk_state, p.time_zone, p.opens_on, p.closes_on, b.state AS partner_state, y.rules::text,
   c.units, CASE WHEN c.units IS NULL THEN 0 ELSE c.taken - (SELECT count(*) FROM hold h
@@ -130,22 +131,27 @@ SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_versio
   (SELECT array_agg(u.period || ' ' || u.uses) FROM (SELECT h.period, count(*) AS uses FROM hold h
     WHERE h.member_id = m.id AND h.perk_id = p.id AND h.slot IS NOT NULL AND h.period = ANY ($8)
       AND (h.state <> 'HELD' OR h.expires_at > q.now) GROUP BY h.period) AS u) AS used
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[])
-  WITH ORDINALITY AS q(partner, alias, member, external, perk, handle, now, ordinal)
-LEFT JOIN perk p ON p.id = coalesce(q.perk, (SELECT id FROM perk WHERE handle = q.handle))
-  AND (q.partner IS NULL OR p.partner_id = q.partner)
+"""
+JOINS = """
 LEFT JOIN partner b ON b.id = p.partner_id
 LEFT JOIN policy y ON y.perk_id = p.id AND y.version = p.policy_version
 LEFT JOIN capacity c ON c.perk_id = p.id
-LEFT JOIN member m ON m.id = coalesce(q.member,
-  (SELECT a.member_id FROM member_alias a WHERE a.partner_id = q.partner AND a.alias = q.alias),
-  (SELECT e.id FROM member e WHERE e.external_id = q.external))
+LEFT JOIN member m ON m.id = q.member
 LEFT JOIN LATERAL (SELECT a.tier, a.ends_at FROM tier_assignment a WHERE a.member_id = m.id AND a.starts_at <= q.now
-  ORDER BY a.starts_at DESC, a.id DESC LIMIT 1) AS t ON true
+  AND (a.ends_at IS NULL OR a.ends_at > a.starts_at) ORDER BY a.starts_at DESC, a.id DESC LIMIT 1) AS t ON true
 LEFT JOIN consent s ON s.member_id = m.id AND s.partner_id = p.partner_id AND s.state = 'GRANTED'
   AND (s.expires_at IS NULL OR s.expires_at > q.now)
 ORDER BY q.ordinal
 """
+KNOWN = f"""{COLUMNS}
+FROM (SELECT u.partner, u.now, u.ordinal, coalesce(u.perk, (SELECT id FROM perk WHERE handle = u.handle)) AS perk,
+    coalesce(u.member,
+      (SELECT a.member_id FROM member_alias a WHERE a.partner_id = u.partner AND a.alias = u.alias),
+      (SELECT e.id FROM member e WHERE e.external_id = u.external)) AS member
+  FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[])
+    WITH ORDINALITY AS u(partner, alias, member, external, perk, handle, now, ordinal)) AS q
+LEFT JOIN perk p ON p.id = q.perk AND (q.partner IS NULL OR p.partner_id = q.partner)
+{JOINS}"""  # noqa: S608  constants alone
 
 
 async def learn(connection: "Connection[Any]", questions: Sequence[Question]) -> list[Known | None]:
@@ -164,14 +170,13 @@ async def learn(connection: "Connection[Any]", questions: Sequence[Question]) ->
         keys_around(max(question.now for question in questions)),
     )
     return [
-        None if row["perk_id"] is None else known_of(row, question)
+        None if row["perk_id"] is None else known_of(row, question.partner_id is not None, question.now)
         for row, question in zip(rows, questions, strict=True)
     ]
 
 
-def known_of(row: Mapping[str, Any], question: Question) -> Known:
+def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Known:
     """One row in the domain's words. What a partner may not know of a member stops here."""
-    partner_asks = question.partner_id is not None
     shown = row["member_id"] is not None and (row["consented"] or not partner_asks)
     return Known(
         perk_id=row["perk_id"],
@@ -192,7 +197,7 @@ def known_of(row: Mapping[str, Any], question: Question) -> Known:
         used={} if row["used"] is None or not shown else dict(used_of(row["used"])),
         member_id=row["member_id"] if shown else None,
         member_version=row["member_version"] if shown else None,
-        member=member_of(row, question.now) if shown else None,
+        member=member_of(row, now) if shown else None,
     )
 
 

@@ -56,7 +56,7 @@ WITH moment AS (
 ), fault(id) AS MATERIALIZED (
   {sql}
 )
-SELECT (SELECT count(*) FROM fault), ARRAY(SELECT id::text FROM fault ORDER BY id LIMIT $2)
+SELECT (SELECT count(*) FROM fault), ARRAY(SELECT coalesce(id::text, 'none') FROM fault ORDER BY id LIMIT $2)
 """
 
 CHECKS = (

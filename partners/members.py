@@ -73,7 +73,8 @@ async def lock_member(session: AsyncSession, reference: MemberRef) -> tables.Mem
     """The same, locked until the transaction ends so that changes of one member queue; NotFound."""
     member = tables.Member
     found = member.id == reference.id if reference.id is not None else member.external_id == reference.external_id
-    locked = await session.scalar(select(member).where(found).with_for_update())
+    query = select(member).where(found).with_for_update().execution_options(populate_existing=True)
+    locked = await session.scalar(query)
     if locked is None:
         raise NotFound("no such member")
     return locked
@@ -102,7 +103,8 @@ SELECT m.id, m.external_id, m.state, m.market, m.joined_at, t.tier, d.name AS ti
 FROM member m
 LEFT JOIN member_alias a ON a.member_id = m.id AND a.partner_id = :partner
 LEFT JOIN LATERAL (SELECT s.tier, s.starts_at, s.ends_at FROM tier_assignment s WHERE s.member_id = m.id
-  AND s.starts_at <= :now ORDER BY s.starts_at DESC, s.id DESC LIMIT 1) AS t ON t.ends_at IS NULL OR t.ends_at > :now
+  AND s.starts_at <= :now AND (s.ends_at IS NULL OR s.ends_at > s.starts_at)
+  ORDER BY s.starts_at DESC, s.id DESC LIMIT 1) AS t ON t.ends_at IS NULL OR t.ends_at > :now
 LEFT JOIN tier d ON d.handle = t.tier
 """
 BY_ALIAS = text(VIEW + "WHERE a.alias = :alias AND live_consent(m.id, :partner, :now)")

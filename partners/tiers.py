@@ -14,6 +14,7 @@ from partners.references import MemberRef
 from partners.tables import AssignmentCause
 
 NOTE_LENGTH_MAX = 500
+TO_COME = "endsAt: a time that is to come"
 
 
 async def assign_tier(
@@ -32,10 +33,9 @@ async def assign_tier(
 
     NotFound for the member, BadInput for a tier the programme has not, or an end that has passed.
     """
-    if tier not in programme.ranks:
-        raise BadInput(f"the programme has no tier {tier!r}; it has {', '.join(programme.ranks)}")
+    check_tier(tier, programme)
     if ends_at is not None and ends_at <= now:
-        raise BadInput("endsAt: a time that is to come")
+        raise BadInput(TO_COME)
     if note is not None and len(note) > NOTE_LENGTH_MAX:
         raise BadInput(f"note: at most {NOTE_LENGTH_MAX} characters")
     member = await lock_member(session, reference)
@@ -59,3 +59,9 @@ async def assign_tier(
         notes=[cause.value],
     )
     return given
+
+
+def check_tier(tier: str, programme: Programme) -> None:
+    """BadInput for a tier that the programme has not."""
+    if tier not in programme.ranks:
+        raise BadInput(f"the programme has no tier {tier!r}; it has {', '.join(programme.ranks)}")

@@ -1,21 +1,24 @@
 """Partners and perks as the API shows them."""
 
+from collections.abc import Collection
 from datetime import date, datetime
+from uuid import UUID
 
 import strawberry
 from strawberry.scalars import JSON
 
 from partners import catalogue, tables
-from partners.facts import start_of_day
-from partners.policies import parsed_policy
+from partners.browsing import Offered, OfferFilter, browse
+from partners.references import reachable_member
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
 from schema.context import Info
-from schema.eligibility import MAY_ASK, Decision, decisions_for
+from schema.eligibility import MAY_ASK, Decision, decided
 from schema.ids import PARTNER, PERK, optional_id, show_id
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
 from schema.permissions import Members, Partners, Staff, field, object_type
 from schema.references import MemberBy, PartnerBy, PerkBy
+from schema.selection import selected
 
 strawberry.enum(PartnerKind, description="The trade of a brand.")
 strawberry.enum(PartnerState, description="A suspended partner gets no token and no yes.")
@@ -43,6 +46,17 @@ class Partner(Node):
             state=PartnerState(row.state),
         )
 
+    @classmethod
+    def offering(cls, offered: Offered) -> "Partner":
+        """The same of the partner whose perk it is."""
+        return cls(
+            id=strawberry.ID(show_id(PARTNER, offered.known.partner_id)),
+            handle=offered.partner_handle,
+            name=offered.partner_name,
+            kind=PartnerKind(offered.partner_kind),
+            state=PartnerState(offered.known.perk.partner_state),
+        )
+
 
 @object_type(description="One condition on who may have a perk.")
 class Rule:
@@ -68,35 +82,37 @@ class Perk(Node):
     hold_seconds: int = field(description="How long a hold lasts.")
     policy_version: int = field(description="The version of its rules.")
     rules: list[Rule] = field(description="Its rules, all of which must agree.")
+    row_id: strawberry.Private[UUID]
     eligibility: Decision | None = field(
         permission=MAY_ASK,
         description="The answer for the member that the list was asked for, or for the member who asks; else null.",
     )
 
     @classmethod
-    def of(cls, offer: catalogue.Offer, decision: Decision | None = None) -> "Perk":
+    def of(cls, offered: Offered, decision: Decision | None = None) -> "Perk":
         """What is public of an offer, with its own answer for one member."""
-        perk, units = offer.perk, offer.capacity.units
-        policy = parsed_policy(perk.id, perk.policy_version, offer.policy.rules)
+        known = offered.known
+        facts = known.perk
         return cls(
-            id=strawberry.ID(show_id(PERK, perk.id)),
-            handle=perk.handle,
-            kind=PerkKind(perk.kind),
-            state=PerkState(perk.state),
-            title=perk.title,
-            description=perk.description,
-            partner=Partner.of(offer.partner),
-            time_zone=perk.time_zone,
-            opens_on=perk.opens_on,
-            closes_on=perk.closes_on,
-            opens_at=None if perk.opens_on is None else start_of_day(perk.opens_on, perk.time_zone),
-            capacity=units,
-            capacity_remaining=None if units is None else units - offer.capacity.taken,
-            hold_seconds=perk.hold_seconds,
-            policy_version=perk.policy_version,
+            id=strawberry.ID(show_id(PERK, known.perk_id)),
+            row_id=known.perk_id,
+            handle=offered.handle,
+            kind=PerkKind(offered.kind),
+            state=PerkState(facts.state),
+            title=offered.title,
+            description=offered.description,
+            partner=Partner.offering(offered),
+            time_zone=facts.zone,
+            opens_on=facts.opens_on,
+            closes_on=facts.closes_on,
+            opens_at=facts.opens_at,
+            capacity=facts.units,
+            capacity_remaining=facts.left,
+            hold_seconds=known.hold_seconds,
+            policy_version=known.policy_version,
             rules=[
                 Rule(kind=kind, sentence=sentence, settings=JSON(settings))
-                for kind, sentence, settings in policy.described
+                for kind, sentence, settings in known.policy.described
             ],
             eligibility=decision,
         )
@@ -111,9 +127,7 @@ class PerkFilter:
 
 async def find_perk(info: Info, by: PerkBy) -> Perk | None:
     """One perk within the caller's sight, with the caller's own answer when a member asks."""
-    async with info.context.sessions() as session:
-        offers = await catalogue.list_offers(session, info.context.actor, reference=by.reference(), first=1, after=None)
-    perks = await perks_of(info, offers, None)
+    perks = await show_perks(info, OfferFilter.of(by.reference()), first=1)
     return perks[0] if perks else None
 
 
@@ -124,37 +138,38 @@ async def find_perks(
     first: int | None = None,
     after: str | None = None,
 ) -> Connection[Perk]:
-    """A page of the catalogue: one statement for the perks and one for all their answers."""
-    size = page_size(first)
-    wanted = filter or PerkFilter()
-    async with info.context.sessions() as session:
-        offers = await catalogue.list_offers(
-            session,
-            info.context.actor,
-            partner_id=optional_id(PARTNER, wanted.partner),
-            kind=wanted.kind,
-            state=wanted.state,
-            first=size + 1,
-            after=read_cursor(after),
-        )
-    perks = await perks_of(info, offers[:size], member)
-    page: Connection[Perk] = connect(
-        [*zip(offers, [*perks, None], strict=False)],
-        size,
-        after,
-        id_of=lambda row: row[0].perk.id,
-        node_of=lambda row: row[1],
+    """A page of the catalogue with each perk's answer: one statement."""
+    size, wanted = page_size(first), filter or PerkFilter()
+    perks = await show_perks(
+        info,
+        OfferFilter(partner_id=optional_id(PARTNER, wanted.partner), kind=wanted.kind, state=wanted.state),
+        member=member,
+        first=size + 1,
+        after=read_cursor(after),
     )
+    page: Connection[Perk] = connect(perks, size, after, id_of=lambda perk: perk.row_id, node_of=lambda perk: perk)
     return page
 
 
-async def perks_of(info: Info, offers: list[catalogue.Offer], member: MemberBy | None) -> list[Perk]:
-    """Offers as perks, each with its answer where a member is meant."""
-    context = info.context
-    if member is None and context.actor.member_id is None:
-        return [Perk.of(offer) for offer in offers]
-    decisions = await decisions_for(context, member, [offer.perk.id for offer in offers])
-    return [Perk.of(offer, decision) for offer, decision in zip(offers, decisions, strict=True)]
+async def show_perks(
+    info: Info, wanted: OfferFilter, *, member: MemberBy | None = None, first: int, after: UUID | None = None
+) -> list[Perk]:
+    """Perks within the caller's sight, each with its answer where a member is meant."""
+    context, actor = info.context, info.context.actor
+    meant = member is not None or actor.member_id is not None
+    reference = reachable_member(actor, None if member is None else member.reference()) if meant else None
+    async with context.resources.connection() as connection:
+        offers = await browse(connection, actor, wanted, now=context.now, member=reference, first=first, after=after)
+    if not meant or "eligibility" not in selected(info):
+        return [Perk.of(offered) for offered in offers]
+    return [Perk.of(offered, Decision.of(decided(context, offered.known))) for offered in offers]
+
+
+async def perks_by_id(info: Info, ids: Collection[UUID]) -> dict[UUID, Perk]:
+    """The perks of rows that the caller may see already, whatever became of them since: one statement."""
+    async with info.context.resources.connection() as connection:
+        offers = await browse(connection, None, OfferFilter(ids=ids), now=info.context.now, first=len(ids))
+    return {offered.known.perk_id: Perk.of(offered) for offered in offers}
 
 
 async def find_partner(info: Info, by: PartnerBy) -> Partner | None:

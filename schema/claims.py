@@ -5,14 +5,14 @@ from uuid import UUID
 
 import strawberry
 
-from partners import catalogue, holds, redemptions, tables
+from partners import holds, redemptions, tables
 from partners.codes import hold_code
 from partners.eligibility import Decision
 from partners.errors import KeyReused, TryAgain
 from partners.holds import Claim, Claimed, Held
 from partners.idempotency import checked_key, fingerprint
 from partners.tables import HoldState
-from schema.catalogue import Perk
+from schema.catalogue import Perk, perks_by_id
 from schema.context import Context, Info
 from schema.eligibility import decided, question_of
 from schema.ids import HOLD, REDEMPTION, read_id, show_id
@@ -111,9 +111,7 @@ async def perk_when_asked(info: Info, perk_id: UUID) -> Perk | None:
     """The perk of a hold, when the caller selected it: one statement more, or none."""
     if "perk" not in selected(info):
         return None
-    async with info.context.sessions() as session:
-        offers = await catalogue.offers_by_id(session, {perk_id})
-    return Perk.of(offers[0])
+    return (await perks_by_id(info, [perk_id])).get(perk_id)
 
 
 @strawberry.input(one_of=True, description="One hold.")

@@ -19,12 +19,15 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
+    Undefined,
     parse,
     specified_rules,
     validate,
 )
 from graphql.execution.collect_fields import FragmentDetails
-from graphql.execution.values import VariableValues, get_variable_values
+from graphql.execution.get_variable_signature import GraphQLVariableSignature, get_variable_signature
+from graphql.execution.values import VariableValues, VariableValueSource, get_variable_values
+from graphql.utilities import coerce_input_value
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
@@ -34,7 +37,8 @@ from schema.errors import FormattedError, Rejected
 from schema.limits import Limits, check, exceeded
 
 VALIDATION_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
-VALIDATION_ERRORS_MAX = 20
+VALIDATION_ERRORS_MAX = 10
+VARIABLE_ERRORS_MAX = 10
 NO_VARIABLES = VariableValues({}, {})
 
 Value = TypeVar("Value")
@@ -69,8 +73,6 @@ class BoundedCache(Generic[Value]):
 class Operation:
     """One operation of a prepared document with all it needs to run, and what it leaves for the next time."""
 
-    __slots__ = ("answer", "demands", "fragment_definitions", "fragments", "introspects", "kind", "node", "plans")
-
     def __init__(
         self,
         schema: GraphQLSchema,
@@ -89,15 +91,36 @@ class Operation:
             for selection in node.selection_set.selections
         )
         self.answer: bytes | None = None
+        signatures = (get_variable_signature(schema, definition) for definition in node.variable_definitions or ())
+        self._signatures = [s for s in signatures if isinstance(s, GraphQLVariableSignature)]  # all: it is valid
 
     def variable_values(self, schema: GraphQLSchema, inputs: Mapping[str, Any]) -> VariableValues:
         """The request's variables coerced to their types; raises `Rejected` (BAD_USER_INPUT)."""
-        if not self.node.variable_definitions:
+        if not self._signatures:
             return NO_VARIABLES
-        values = get_variable_values(schema, self.node.variable_definitions, dict(inputs), max_errors=20)
+        values: VariableValues | list[GraphQLError] | None = self._coerced(inputs)
+        if values is None:
+            definitions = self.node.variable_definitions or ()
+            values = get_variable_values(schema, definitions, dict(inputs), VARIABLE_ERRORS_MAX)
         if isinstance(values, list):
             raise Rejected.of("BAD_USER_INPUT", values)
         return values
+
+    def _coerced(self, inputs: Mapping[str, Any]) -> VariableValues | None:
+        """What graphql-core's `get_variable_values` makes of good values, without working out the types again."""
+        sources: dict[str, VariableValueSource] = {}
+        coerced: dict[str, Any] = {}
+        for signature in self._signatures:
+            value = inputs.get(signature.name, Undefined)
+            try:
+                result = coerce_input_value(value, signature.type) if value is not Undefined else Undefined
+            except (GraphQLError, RecursionError):
+                result = Undefined
+            if result is Undefined:
+                return None  # a default, or a mistake for which graphql-core has the words
+            sources[signature.name] = VariableValueSource(signature, value)
+            coerced[signature.name] = result
+        return VariableValues(sources, coerced)
 
 
 class Document:

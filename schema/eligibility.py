@@ -1,8 +1,6 @@
 """May this member have this perk? The question that partners ask most, alone or a hundred at once."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from uuid import UUID
 
 import strawberry
 
@@ -10,7 +8,7 @@ from partners import eligibility
 from partners.eligibility import Known, Question, decide
 from partners.errors import BadInput, NotFound
 from partners.facts import RefusalCode
-from partners.references import PerkRef, reachable_member
+from partners.references import reachable_member
 from schema.context import Context, Info
 from schema.outcomes import SENTENCES
 from schema.permissions import Members, Partners, Staff, field, object_type
@@ -138,12 +136,3 @@ def result_of(context: Context, known: Known | None) -> EligibilityResult:
     if known is None:
         return EligibilityResult(decision=None, error=NotFound.code, message="no such perk")
     return EligibilityResult(decision=Decision.of(decided(context, known)), error=None, message=None)
-
-
-async def decisions_for(context: Context, member: MemberBy | None, perk_ids: Sequence[UUID]) -> list[Decision | None]:
-    """Each perk's own answer for one member, for lists: one statement."""
-    actor = context.actor
-    reference = reachable_member(actor, None if member is None else member.reference())
-    questions = [Question(reference, PerkRef(id=id), context.now, actor.partner_id) for id in perk_ids]
-    known = await context.resources.learn(questions) if questions else []
-    return [None if one is None else Decision.of(decided(context, one)) for one in known]

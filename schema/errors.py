@@ -23,6 +23,9 @@ log = structlog.get_logger()
 
 FormattedError = dict[str, Any]
 
+# graphql-core quotes the value it complains of, which may be all of the request.
+MESSAGE_LENGTH_MAX = 300
+
 # With `application/json` a well-formed request is answered 200 whatever GraphQL made of it
 # (GraphQL over HTTP, "application/json"); with `application/graphql-response+json` it is a 400.
 _GRAPHQL_CODES = frozenset(
@@ -77,7 +80,7 @@ class Rejected(Exception):
     @classmethod
     def of(cls, code: str, errors: Iterable[GraphQLError]) -> "Rejected":
         """A rejection by graphql-core (syntax, validation, variables), whose messages name only the request."""
-        return cls(*(_located(error, error.message, {"code": code}) for error in errors))
+        return cls(*(_located(error, _shortened(error.message), {"code": code}) for error in errors))
 
 
 def http_status(code: str, *, lenient: bool) -> int:
@@ -94,7 +97,7 @@ def from_execution(error: GraphQLError, request_id: str) -> FormattedError:
     """A field's failure as its caller may see it, with path and locations."""
     cause = _cause(error)
     if _is_about_input(cause):
-        return _located(error, error.message, {"code": "BAD_USER_INPUT"})
+        return _located(error, _shortened(error.message), {"code": "BAD_USER_INPUT"})
     code, message, details = describe(cause, request_id, path=error.path)
     return _located(error, message, {**details, "code": code})
 
@@ -151,6 +154,10 @@ def _cause(error: GraphQLError) -> Exception:
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
     return cause
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= MESSAGE_LENGTH_MAX else message[: MESSAGE_LENGTH_MAX - 1] + "…"
 
 
 def _is_about_input(cause: Exception) -> bool:

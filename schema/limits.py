@@ -26,7 +26,8 @@ class Limits:
     """What one request may ask for. Sizes in bytes, the rest in counts; a value exactly at a limit is allowed.
 
     `introspection_depth` stands for `depth` below `__schema` and `__type`: the standard introspection query
-    is 14 deep, and its answers are made once per document.
+    is 14 deep, and its answers are made once per document. `overlaps` are pairs of fields that share a name in
+    the response: validation compares them all, which is quadratic and by far its worst part.
     """
 
     body: int = 65_536
@@ -38,6 +39,7 @@ class Limits:
     root_fields: int = 10
     directives: int = 20
     selections: int = 500
+    overlaps: int = 2_000
 
 
 @dataclass(slots=True)
@@ -72,20 +74,26 @@ def exceeded(name: str, allowed: int, found: int | None = None) -> Rejected:
 def check(document: DocumentNode, limits: Limits) -> None:
     """Raise `Rejected` (LIMIT_EXCEEDED) if any operation of the document is larger than allowed.
 
-    Fragment cycles and unknown fragments count once and for nothing: validation has words for them. A fragment
-    that no operation spreads is still validated, so it obeys the limits that make validation slow.
+    A fragment that no operation spreads is still validated, so it obeys the limits that make validation slow. One
+    that spreads itself has no extent and is rejected at once (GRAPHQL_VALIDATION_FAILED).
     """
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     measure = _Measure(fragments)
+    overlaps = 0
     try:
         for node in document.definitions:
             if isinstance(node, OperationDefinitionNode):
                 _compare(measure.selection_set(node.selection_set), node, limits, fields(Size))
             elif isinstance(node, FragmentDefinitionNode):
                 _compare(measure.fragment(node.name.value), node, limits, fields(Size)[-2:])
+        for node in document.definitions:
+            if isinstance(node, ExecutableDefinitionNode):
+                overlaps += measure.overlaps([node.selection_set])
     except RecursionError:
         # The parser stops at 200 levels within one definition; only a chain of fragments comes here.
         raise exceeded("depth", limits.depth) from None
+    if overlaps > limits.overlaps:
+        raise exceeded("overlaps", limits.overlaps, overlaps)
 
 
 def _compare(size: Size, node: ExecutableDefinitionNode, limits: Limits, compared: tuple[Field[int], ...]) -> None:
@@ -101,15 +109,39 @@ class _Measure:
 
     def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
         self._fragments = fragments
-        self._sizes: dict[str, Size] = {}
+        self._sizes: dict[str, Size | None] = {}
 
     def fragment(self, name: str) -> Size:
-        if name not in self._sizes:
-            self._sizes[name] = Size()  # what a cycle back to here meets
-            fragment = self._fragments.get(name)
-            if fragment is not None:
-                self._sizes[name] = self.selection_set(fragment.selection_set)
-        return self._sizes[name]
+        size = self._sizes.get(name, Size())
+        if size is None:
+            message = f"Cannot spread fragment '{name}' within itself."
+            raise Rejected.because("GRAPHQL_VALIDATION_FAILED", message)
+        fragment = self._fragments.get(name)
+        if fragment is not None and name not in self._sizes:
+            self._sizes[name] = None  # what a cycle back to here meets
+            size = self._sizes[name] = self.selection_set(fragment.selection_set)
+        return size
+
+    def overlaps(self, selection_sets: list[SelectionSetNode]) -> int:
+        """Pairs of fields with one response name where these selection sets are merged, and below."""
+        fields_by_name: dict[str, list[FieldNode]] = {}
+        spread: set[str] = set()
+        for selection_set in selection_sets:  # which grows by the fragments met on the way
+            for selection in selection_set.selections:
+                if isinstance(selection, FieldNode):
+                    name = (selection.alias or selection.name).value
+                    fields_by_name.setdefault(name, []).append(selection)
+                elif isinstance(selection, InlineFragmentNode):
+                    selection_sets.append(selection.selection_set)
+                elif isinstance(selection, FragmentSpreadNode) and selection.name.value not in spread:
+                    spread.add(selection.name.value)
+                    fragment = self._fragments.get(selection.name.value)
+                    selection_sets += [fragment.selection_set] if fragment else []
+        return sum(
+            len(same) * (len(same) - 1) // 2
+            + self.overlaps([node.selection_set for node in same if node.selection_set])
+            for same in fields_by_name.values()
+        )
 
     def selection_set(self, selection_set: SelectionSetNode | None) -> Size:
         size = Size()

@@ -5,10 +5,11 @@ from uuid import UUID
 import strawberry
 
 from auth.caller import CallerKind
-from partners import audit, catalogue
-from partners.references import MemberRef, PerkRef
+from partners import audit
+from partners.browsing import OfferFilter
+from partners.references import MemberRef
 from schema.audit import AuditEntry
-from schema.catalogue import MAY_BROWSE, find_partner, perks_of
+from schema.catalogue import MAY_BROWSE, find_partner, show_perks
 from schema.claims import load_hold
 from schema.context import Info
 from schema.ids import ALIAS, ENTRY, HOLD, MEMBER, PARTNER, PERK, REDEMPTION, split_id
@@ -68,6 +69,5 @@ async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
         if kind == ENTRY:
             entry = await audit.find_entry(session, id)
             return None if entry is None else AuditEntry.of(entry)
-        offers = await catalogue.list_offers(session, context.actor, reference=PerkRef(id=id), first=1, after=None)
-    perks = await perks_of(info, offers, None)
+    perks = await show_perks(info, OfferFilter(ids=[id]), first=1)
     return perks[0] if perks else None

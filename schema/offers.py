@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import date
 from typing import Any, cast
+from uuid import UUID
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,9 +12,8 @@ from strawberry.scalars import JSON
 from partners import catalogue, tables
 from partners.catalogue import Offer, PerkSettings
 from partners.errors import BadInput, NotFound
-from partners.references import PerkRef
 from partners.tables import PartnerKind, PerkKind, PerkState
-from schema.catalogue import Partner, Perk
+from schema.catalogue import Partner, Perk, perks_by_id
 from schema.context import Context, Info
 from schema.permissions import field, object_type
 from schema.references import PartnerBy, PerkBy
@@ -115,8 +115,12 @@ async def create_perk(info: Info, input: CreatePerkInput) -> PerkPayload:
             actor=context.actor,
             now=context.now,
         )
-        offer = await catalogue.lock_offer(session, PerkRef(id=perk.id), context.actor)
-    return PerkPayload(perk=Perk.of(offer))
+    return await shown(info, perk.id)
+
+
+async def shown(info: Info, perk_id: UUID) -> PerkPayload:
+    """A perk as it is now, after it was changed."""
+    return PerkPayload(perk=(await perks_by_id(info, [perk_id])).get(perk_id))
 
 
 async def owner_of(context: Context, session: AsyncSession, by: PartnerBy | None) -> tables.Partner:
@@ -151,7 +155,7 @@ async def update_perk(info: Info, input: UpdatePerkInput) -> PerkPayload:
             actor=context.actor,
             now=context.now,
         )
-    return PerkPayload(perk=Perk.of(offer))
+    return await shown(info, offer.perk.id)
 
 
 def changed_settings(offer: Offer, input: UpdatePerkInput) -> PerkSettings:
@@ -194,4 +198,4 @@ async def set_state(info: Info, input: PerkInput, state: PerkState) -> PerkPaylo
     async with context.sessions.begin() as session:
         offer = await catalogue.lock_offer(session, input.perk.reference(), context.actor)
         await catalogue.set_perk_state(session, offer, state, actor=context.actor, now=context.now)
-    return PerkPayload(perk=Perk.of(offer))
+    return await shown(info, offer.perk.id)

@@ -7,12 +7,12 @@ from uuid import UUID
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from partners import catalogue, redemptions, tables
+from partners import redemptions, tables
 from partners.members import find_member, view_members
 from partners.redemptions import Redeemed
 from partners.references import reachable_member
 from partners.tables import Bearer, FulfilmentState, Stock
-from schema.catalogue import Perk
+from schema.catalogue import Perk, perks_by_id
 from schema.context import Info
 from schema.ids import PARTNER, PERK, REDEMPTION, REVERSAL, optional_id, read_id, show_id
 from schema.members import MAY_SEE_TIER, Member
@@ -82,8 +82,7 @@ async def redemptions_of(info: Info, session: AsyncSession, rows: Sequence[Redee
     perks: dict[UUID, Perk] = {}
     members: dict[UUID, Member] = {}
     if rows and "perk" in names:
-        offers = await catalogue.offers_by_id(session, {row.redemption.perk_id for row in rows})
-        perks = {offer.perk.id: Perk.of(offer) for offer in offers}
+        perks = await perks_by_id(info, {row.redemption.perk_id for row in rows})
     if rows and "member" in names:
         ids = {row.redemption.member_id for row in rows}
         views = await view_members(session, ids, partner_id=partner_id, now=info.context.now)

@@ -4,6 +4,7 @@ from typing import Any
 
 import strawberry
 
+from schema.arguments import resolve_directly
 from schema.audit import find_entries
 from schema.catalogue import MAY_BROWSE, find_partner, find_partners, find_perk, find_perks
 from schema.claims import claim_perk, confirm_hold, release_hold, reverse_redemption
@@ -104,3 +105,4 @@ SCHEMA = strawberry.Schema(
     types=[Refused, TierTooLow, AllowanceExhausted, CapacityExhausted],
     config=CONFIG,
 )
+resolve_directly(SCHEMA)

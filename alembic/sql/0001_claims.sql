@@ -85,6 +85,7 @@ CREATE FUNCTION claim_perk(
 #variable_conflict use_column
 DECLARE
   v_partner uuid;
+  v_suspended boolean;
   v_version int;
   v_policy int;
   v_left bigint;
@@ -99,9 +100,9 @@ BEGIN
   IF EXISTS (SELECT FROM hold h WHERE h.perk_id = p_perk AND h.state = 'HELD' AND h.expires_at <= v_now) THEN
     PERFORM expire_holds(p_perk, v_now);
   END IF;
-  SELECT p.partner_id, p.version, p.policy_version, coalesce(c.units - c.taken, 2147483647)
-    INTO v_partner, v_version, v_policy, v_left
-    FROM perk p JOIN capacity c ON c.perk_id = p.id WHERE p.id = p_perk;
+  SELECT p.partner_id, b.state <> 'ACTIVE', p.version, p.policy_version, coalesce(c.units - c.taken, 2147483647)
+    INTO v_partner, v_suspended, v_version, v_policy, v_left
+    FROM perk p JOIN capacity c ON c.perk_id = p.id JOIN partner b ON b.id = p.partner_id WHERE p.id = p_perk;
   RETURN QUERY
   WITH claim AS (
     SELECT * FROM unnest(p_holds, p_owners, p_keys, p_fingerprints, p_nows, p_members, p_member_versions,
@@ -115,6 +116,7 @@ BEGIN
         WHEN row_number() OVER (PARTITION BY c.owner, c.key ORDER BY c.ordinal) > 1 THEN 'KEY_RACE'
         WHEN m.version IS DISTINCT FROM c.member_version OR v_version <> c.perk_version THEN 'STALE'
         WHEN c.refusals <> '' THEN 'REFUSED'
+        WHEN v_suspended THEN 'STALE'
         ELSE 'WANTED' END AS verdict
     FROM claim c
     LEFT JOIN idempotency_key k ON k.owner = c.owner AND k.key = c.key
@@ -176,14 +178,15 @@ BEGIN
   -- A key that this or another batch binds meanwhile comes back as KEY_RACE: the caller asks again and is answered.
   SELECT r.ordinal, CASE WHEN r.ending = 'HELD' AND e.ordinal IS NULL THEN 'KEY_RACE' ELSE r.ending END,
     coalesce(h.id, e.hold), coalesce(h.state, 'HELD'), coalesce(h.member_id, r.member), coalesce(h.tier, r.tier),
-    coalesce(h.policy_version, v_policy), coalesce(h.held_at, r.now), coalesce(h.expires_at, r.expires), h.ended_at, coalesce(h.leaf_hash, e.hash)
+    coalesce(h.policy_version, v_policy), coalesce(h.held_at, r.now), coalesce(h.expires_at, r.expires), h.ended_at,
+    coalesce(h.leaf_hash, e.hash)
   FROM ranked r LEFT JOIN entry e ON e.ordinal = r.ordinal LEFT JOIN hold h ON h.id = r.bound;
 END $$;
 -- §
 CREATE FUNCTION live_consent(p_member uuid, p_partner uuid, p_now timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
   SELECT EXISTS (SELECT FROM consent c WHERE c.member_id = p_member AND c.partner_id = p_partner AND c.state = 'GRANTED'
-    AND c.granted_at <= p_now AND (c.expires_at IS NULL OR c.expires_at > p_now))
+    AND (c.expires_at IS NULL OR c.expires_at > p_now))
 $$;
 -- §
 CREATE FUNCTION confirm_hold(
@@ -242,23 +245,29 @@ CREATE FUNCTION release_hold(
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   v_hold hold%ROWTYPE;
+  v_refusal text;
 BEGIN
   -- Within the reach of p_partner or p_member (null for no bound). Releasing what is released changes nothing.
   SELECT * INTO v_hold FROM hold WHERE id = p_hold AND (p_partner IS NULL OR partner_id = p_partner)
     AND (p_member IS NULL OR member_id = p_member);
-  IF NOT FOUND THEN
-    RETURN 'NOT_AVAILABLE';
+  IF FOUND THEN
+    PERFORM expire_holds(v_hold.perk_id, p_now);
   END IF;
-  PERFORM expire_holds(v_hold.perk_id, p_now);
-  UPDATE hold SET state = 'RELEASED', slot = NULL, ended_at = p_now WHERE id = p_hold AND state = 'HELD';
-  IF NOT FOUND THEN
-    SELECT * INTO v_hold FROM hold WHERE id = p_hold;
-    RETURN CASE v_hold.state WHEN 'RELEASED' THEN 'RELEASED' WHEN 'EXPIRED' THEN 'HOLD_EXPIRED' ELSE 'NOT_AVAILABLE' END;
+  UPDATE hold SET state = 'RELEASED', slot = NULL, ended_at = p_now WHERE id = v_hold.id AND state = 'HELD';
+  IF FOUND THEN
+    UPDATE capacity SET taken = taken - 1 WHERE perk_id = v_hold.perk_id;
+  ELSE
+    SELECT state INTO v_hold.state FROM hold WHERE id = v_hold.id;
+    IF v_hold.state = 'RELEASED' THEN
+      RETURN 'RELEASED';
+    END IF;
+    v_refusal := CASE v_hold.state WHEN 'EXPIRED' THEN 'HOLD_EXPIRED' ELSE 'NOT_AVAILABLE' END;
   END IF;
-  UPDATE capacity SET taken = taken - 1 WHERE perk_id = v_hold.perk_id;
-  PERFORM record_audit(p_now, 'hold.released', 'DONE', '{}', p_actor_kind, p_actor_id, v_hold.partner_id, v_hold.perk_id,
-    v_hold.member_id, p_hold, v_hold.policy_version, v_hold.tier);
-  RETURN 'RELEASED';
+  PERFORM record_audit(p_now, 'hold.released', CASE WHEN v_refusal IS NULL THEN 'DONE' ELSE 'REFUSED' END,
+    CASE WHEN v_refusal IS NULL THEN '{}' ELSE ARRAY[v_refusal] END, p_actor_kind, p_actor_id,
+    coalesce(v_hold.partner_id, p_partner), v_hold.perk_id, v_hold.member_id, v_hold.id, v_hold.policy_version,
+    v_hold.tier);
+  RETURN coalesce(v_refusal, 'RELEASED');
 END $$;
 -- §
 CREATE FUNCTION reverse_redemption(
@@ -286,7 +295,7 @@ BEGIN
   v_refusal := CASE
     WHEN v_redemption.id IS NULL THEN 'NOT_AVAILABLE'
     WHEN EXISTS (SELECT FROM reversal v WHERE v.redemption_id = p_redemption) THEN 'ALREADY_REVERSED'
-    WHEN p_partner IS NOT NULL AND p_now > v_redemption.confirmed_at + make_interval(days =>
+    WHEN p_partner IS NOT NULL AND p_now > v_redemption.confirmed_at + make_interval(hours => 24 *
       (SELECT k.reversal_days FROM perk k WHERE k.id = v_redemption.perk_id)) THEN 'REVERSAL_WINDOW_CLOSED'
   END;
   IF v_refusal IS NULL THEN

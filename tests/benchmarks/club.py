@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 from asyncpg import Connection
 
+from auth.caller import CallerKind
 from auth.clients import register_client
 from auth.scopes import scopes_of
 from gateway.app import Service
@@ -20,7 +21,6 @@ from partners.codes import code_hash, hold_code
 from partners.members import KEY_VERSION, pairwise_alias
 from partners.tables import ConsentState, HoldState, MemberState, PartnerKind, PerkKind, PerkState
 from partners.tables.columns import new_id
-from auth.caller import CallerKind
 
 MEMBERS = 10_000
 PARTNERS = 4
@@ -62,9 +62,10 @@ class Brand:
         return [place for place in range(len(self.perks)) if place % len(POLICIES) < OPEN_TO_ALL]
 
 
-async def found_club(service: Service, now: datetime) -> list[Brand]:
+async def found_club(service: Service) -> list[Brand]:
     """Members with tiers who consent to every partner, perks with every kind of policy, clients and redemptions."""
     brands: list[Brand] = []
+    now = service.clock()
     members = await enrol(service, MEMBERS, "member", now)
     for number, kind in zip(range(PARTNERS), cycle(PartnerKind), strict=False):
         partner = tables.Partner(handle=f"brand-{number}", name=f"Brand {number}", kind=kind, created_at=now)

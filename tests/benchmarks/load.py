@@ -44,9 +44,7 @@ def http_request(method: str, path: str, port: int, body: bytes = b"", token: st
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def drive(
-    requests: Sequence[bytes], port: int, folder: Path, *, expect: str, connections: int, seconds: float
-) -> Load:
+def drive(requests: Sequence[bytes], port: int, folder: Path, *, expect: str, connections: int, seconds: float) -> Load:
     """Sends the requests in turn over so many connections for so long; WrongAnswer unless every answer is good."""
     file = folder / "requests"
     file.write_bytes(SEPARATOR.join(requests))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from gateway.settings import Settings
 from tests.benchmarks.machine import Unfit
 
 START_SECONDS_MAX = 30.0
@@ -63,6 +64,24 @@ def bare_command() -> list[str]:
 def gateway_command() -> list[str]:
     """The gateway as an operator starts it."""
     return [str(Path(sys.executable).with_name("perks")), "serve", "--port"]
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment without what an operator may have set for a gateway."""
+    ours = ("PERKS_", "DATABASE_URL", "REDIS_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What a gateway on these servers is told: everything else is as it comes."""
+    assert settings.database_url and settings.redis_url and settings.secret
+    return own_environment() | {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "PERKS_SECRET": settings.secret.get_secret_value(),
+        "PERKS_BASE_URL": settings.address,
+        "PERKS_LOG_LEVEL": "WARNING",
+    }
 
 
 def free_port() -> int:

@@ -109,7 +109,7 @@ def claim_variables(brand: Brand, random: Random) -> Variables:
 
 def page_variables(brand: Brand, random: Random) -> Variables:
     """A place among the partner's redemptions with a whole page behind it."""
-    return {"after": show_cursor(random.choice(brand.redemptions[PAGE:]))}
+    return {"after": show_cursor(random.choice(brand.redemptions[2 * PAGE :]))}
 
 
 def whole_page(nodes: Sequence[Any], *parts: str) -> bool:

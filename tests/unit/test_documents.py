@@ -7,7 +7,7 @@ import pytest
 
 from schema import documents as module
 from schema.documents import BoundedCache, Documents
-from schema.errors import Rejected
+from schema.errors import MESSAGE_LENGTH_MAX, Rejected
 from schema.limits import Limits
 from tests.toy_schema import schema
 
@@ -78,6 +78,13 @@ def test_validation_stops_after_a_few_errors() -> None:
     assert len(rejected.value.errors) == module.VALIDATION_ERRORS_MAX + 1
 
 
+def test_a_message_does_not_repeat_a_whole_document() -> None:
+    fields = " ".join(f"f{n}: 1" for n in range(300))
+    with pytest.raises(Rejected) as rejected:
+        Documents(schema, Limits()).by_text(f"{{ thing(by: {{{fields}}}) {{ name }} }}")
+    assert all(len(error["message"]) <= MESSAGE_LENGTH_MAX for error in rejected.value.errors)
+
+
 def test_errors_of_a_rejected_text_say_where() -> None:
     with pytest.raises(Rejected) as rejected:
         Documents(schema, Limits()).by_text("{\n  thing }")
@@ -137,6 +144,23 @@ def test_variables_of_the_wrong_type_are_the_users_mistake() -> None:
         with pytest.raises(Rejected) as rejected:
             operation.variable_values(schema._schema, inputs)
         assert rejected.value.code == "BAD_USER_INPUT"
+
+
+def test_variables_left_out_have_their_defaults_or_are_absent() -> None:
+    text = "query($n: Int! = 2, $by: ThingBy) { things(count: $n) { name } thing(by: $by) { name } }"
+    operation = Documents(schema, Limits()).by_text(text).operation(None)
+    assert operation.variable_values(schema._schema, {}).coerced == {"n": 2}
+    assert operation.variable_values(schema._schema, {"by": None, "unused": 1}).coerced == {"n": 2, "by": None}
+
+
+def test_variables_nested_without_end_are_the_users_mistake() -> None:
+    nested: list[object] = []
+    for _ in range(5_000):
+        nested = [nested]
+    operation = Documents(schema, Limits()).by_text("query($n: Int!) { things(count: $n) { name } }").operation(None)
+    with pytest.raises(Rejected) as rejected:
+        operation.variable_values(schema._schema, {"n": nested})
+    assert rejected.value.code == "BAD_USER_INPUT"
 
 
 def test_an_input_with_exactly_one_key_is_held_to_it_in_variables() -> None:

@@ -11,6 +11,7 @@ from schema.limits import Limits, check
 from tests.toy_schema import schema
 
 LIMITS = Limits()
+WIDE = replace(LIMITS, overlaps=200_000)  # where a text repeats itself to reach another limit
 
 
 def nested(depth: int) -> str:
@@ -35,14 +36,14 @@ EDGES = {
 
 @pytest.mark.parametrize("limit", EDGES)
 def test_a_document_exactly_at_a_limit_is_allowed(limit: str) -> None:
-    check(parse(EDGES[limit](getattr(LIMITS, limit))), LIMITS)
+    check(parse(EDGES[limit](getattr(LIMITS, limit))), WIDE)
 
 
 @pytest.mark.parametrize("limit", EDGES)
 def test_a_document_one_over_a_limit_is_rejected_with_the_figures(limit: str) -> None:
     allowed = getattr(LIMITS, limit)
     with pytest.raises(Rejected) as rejected:
-        check(parse(EDGES[limit](allowed + 1)), LIMITS)
+        check(parse(EDGES[limit](allowed + 1)), WIDE)
     assert limit_of(rejected) == (limit, allowed, allowed + 1)
 
 
@@ -60,7 +61,7 @@ def test_the_length_is_counted_in_bytes(character: str) -> None:
 
 
 def test_the_tokens_are_counted_by_the_parser() -> None:
-    documents = Documents(schema, replace(LIMITS, tokens=100))
+    documents = Documents(schema, replace(LIMITS, tokens=100, overlaps=5_000))
     documents.by_text("{ thing { " + "name " * 95 + "} }")
     with pytest.raises(Rejected) as rejected:
         documents.by_text("{ thing { " + "name " * 96 + "} }")
@@ -91,14 +92,41 @@ def test_fragments_that_double_each_other_are_measured_without_writing_them_out(
 
 
 @pytest.mark.parametrize(
-    "fragments", ["fragment A on Thing { ...A }", "fragment A on Thing { ...B } fragment B on Thing { ...A }"]
+    "fragments",
+    [
+        "fragment A on Thing { ...A }",
+        "fragment A on Thing { ...B } fragment B on Thing { ...A }",
+        "fragment A on Thing { parts { ...A } x: parts { ...A } }",
+    ],
 )
-def test_a_cycle_of_fragments_is_left_to_validation(fragments: str) -> None:
-    text = "{ thing { ...A } } " + fragments
-    check(parse(text), LIMITS)
+@pytest.mark.parametrize("operation", ["{ thing { ...A } }", "{ thing { name } }"])
+def test_a_cycle_of_fragments_has_no_size_and_is_invalid(operation: str, fragments: str) -> None:
     with pytest.raises(Rejected) as rejected:
-        Documents(schema, LIMITS).by_text(text)
+        check(parse(operation + fragments), LIMITS)
     assert rejected.value.code == "GRAPHQL_VALIDATION_FAILED"
+
+
+def test_an_unknown_fragment_is_left_to_validation() -> None:
+    check(parse("{ thing { ...Unknown } }"), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "overlaps"),
+    [
+        ("{ thing { name id } }", 0),
+        ("{ thing { name name name name name } }", 10),
+        ("{ thing { name x: name x: id } }", 1),
+        ("{ thing { name } thing { name } }", 2),
+        ("{ thing { name ... { name } ...A ...A } } fragment A on Thing { name }", 3),
+        ("{ things { id } } fragment A on Thing { name name }", 1),
+    ],
+)
+def test_overlaps_are_pairs_of_fields_that_validation_compares(text: str, overlaps: int) -> None:
+    check(parse(text), replace(LIMITS, overlaps=overlaps))
+    if overlaps:
+        with pytest.raises(Rejected) as rejected:
+            check(parse(text), replace(LIMITS, overlaps=overlaps - 1))
+        assert limit_of(rejected) == ("overlaps", overlaps - 1, overlaps)
 
 
 def test_nesting_spread_over_many_fragments_is_rejected_and_no_crash() -> None:

@@ -1,0 +1,146 @@
+"""Replays a year of coupon redemptions through the running API and proves what came of it; see README.md."""
+
+import argparse
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from examples.complete_journey.attempts import Purpose, attempts_of, move_windows, replay, replay_again
+from examples.complete_journey.club import CONNECTIONS, Club, Unanswered, create_partners, sign_in_partners
+from examples.complete_journey.files import Files, write_files
+from examples.complete_journey.journey import Journey, read_journey
+from examples.complete_journey.proofs import broken_laws, prove_log, read_books
+from examples.complete_journey.report import Result, told
+from gateway.embedded import EmbeddedError
+from gateway.running import addressed, served
+from gateway.serving import environment
+from gateway.settings import Settings
+from partners.errors import PerksError
+
+PERKS = Path(sys.executable).with_name("perks")
+FOLDER = Path("build/complete_journey")
+START_SECONDS_MAX = 30
+
+
+async def run(club: Club, journey: Journey, folder: Path, credentials: Path | None = None) -> Result:
+    """Imports, replays, replays again, and looks at what is there afterwards."""
+    now, began = club.service.clock(), time.monotonic()
+    shift = journey.shift(now)
+    await create_partners(club, journey.partners)
+    await import_files(club.service.settings, write_files(journey, shift, folder))
+    await sign_in_partners(club, journey.partners, credentials)
+    await club.learn_members()
+    imported = time.monotonic()
+    outcomes = await replay(club, journey, attempts_of(journey))
+    replayed = time.monotonic()
+    await move_windows(club, journey.campaigns.values(), journey.ends.date())
+    again = await replay_again(club, journey, [one.attempt for one in outcomes if one.attempt.purpose is Purpose.USE])
+    books, broken = await read_books(club), await broken_laws(club.service)
+    log = await prove_log(club.service, folder)
+    return Result(journey, outcomes, again, books, broken, log, imported - began, replayed - imported)
+
+
+async def import_files(settings: Settings, files: Files) -> None:
+    """`perks import` for each file; Unanswered with its words when it fails."""
+    for noun, file in (("members", files.members), ("activity", files.activity), ("perks", files.perks)):
+        process = await asyncio.create_subprocess_exec(
+            PERKS,
+            *("import", noun, str(file)),
+            env=os.environ | environment(settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise Unanswered(f"perks import {noun}: {output.decode().strip()}")
+
+
+@contextmanager
+def service(base_url: str | None) -> Iterator[Settings]:
+    """The running service of this environment at an address, or one of our own that leaves nothing behind."""
+    if base_url is not None:
+        with addressed(join=True, base_url=base_url) as settings:
+            yield settings
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="complete-journey-") as folder,
+        addressed(data_folder=Path(folder), port=free_port(), log_level="WARNING") as settings,
+        serving(settings),
+    ):
+        yield settings
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[None]:
+    """`perks serve` in a process of its own, so that it has a core of its own."""
+    process = subprocess.Popen([PERKS, "serve", "--port", str(settings.port)], env=os.environ | environment(settings))
+    try:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not answers(settings.address):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Unanswered("the service did not start")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    """Whether the service is ready."""
+    try:
+        return httpx.get(f"{address}/readyz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def replay_over_http(settings: Settings, journey: Journey, credentials: Path | None) -> Result:
+    """The whole over HTTP."""
+    limits = httpx.Limits(max_connections=CONNECTIONS)
+    async with (
+        served(settings) as operator,
+        httpx.AsyncClient(base_url=settings.address, limits=limits, timeout=30) as http,
+    ):
+        return await run(Club(operator, http), journey, FOLDER, credentials)
+
+
+def main() -> int:
+    """The command; 0 when nothing is at fault."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base-url", help="a service that runs in this environment, instead of one of our own")
+    parser.add_argument("--credentials", type=Path, default=FOLDER / "credentials.json", help="its partners' clients")
+    parser.add_argument("--households", type=int, help="only so many, those that used the most coupons")
+    arguments = parser.parse_args()
+    journey = read_journey()
+    if arguments.households is not None:
+        journey = journey.part(arguments.households)
+    try:
+        with service(arguments.base_url) as settings:
+            credentials = arguments.credentials if arguments.base_url is not None else None
+            result = asyncio.run(replay_over_http(settings, journey, credentials))
+    except (PerksError, EmbeddedError, Unanswered, httpx.HTTPError) as fault:
+        print(f"replay: {fault}", file=sys.stderr)
+        return 1
+    print("\n".join(told(result)))
+    return 1 if result.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""`perks tokens`: tokens of members and staff, for development and scripts, until they sign in themselves."""
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auth.caller import Caller, CallerKind
+from auth.scopes import require_scopes_of, scopes_of, split_scopes
+from auth.tokens import mint_access_token
+from gateway.commands import on_service
+from partners.errors import BadInput, NotFound
+from partners.members import find_member
+from partners.references import MemberRef
+
+if TYPE_CHECKING:
+    from gateway.app import Service
+
+CLIENT_ID = "command-line"
+LIFETIME = re.compile(r"(\d{1,6})(s|m|h)?")
+SECONDS = {"s": 1, "m": 60, "h": 3_600}
+LIFETIME_MAX = timedelta(hours=24)
+STAFF_NAME = re.compile(r"[\w.@+-]{1,100}")
+
+app = typer.Typer(help="Mint access tokens for development and scripts.", no_args_is_help=True)
+
+
+def lifetime_of(text: str) -> timedelta:
+    """A time as 90s, 5m or 24h; a bare number is seconds."""
+    parts = LIFETIME.fullmatch(text)
+    lifetime = timedelta(seconds=int(parts[1]) * SECONDS[parts[2] or "s"]) if parts else timedelta(0)
+    if not timedelta(0) < lifetime <= LIFETIME_MAX:
+        raise typer.BadParameter("a time as 90s, 5m or 24h, and at most 24h")
+    return lifetime
+
+
+@app.command("mint")
+def mint_token(
+    member: Annotated[str | None, typer.Option(metavar="EXTERNAL_ID", help="For this member.")] = None,
+    staff: Annotated[str | None, typer.Option(metavar="NAME", help="For staff of this name.")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do; give it several times. Default: all of its kind.", show_default=False),
+    ] = None,
+    lifetime: Annotated[
+        timedelta, typer.Option(parser=lifetime_of, metavar="TIME", help="How long it holds, as 90s, 5m or 24h.")
+    ] = "5m",  # type: ignore[assignment]
+) -> None:
+    """Print an access token and nothing else: TOKEN=$(perks tokens mint --staff me)."""
+    if (member is None) == (staff is None):
+        raise BadInput("for whom? Give one of --member and --staff")
+    kind = CallerKind.STAFF if member is None else CallerKind.MEMBER
+    scopes = require_scopes_of(kind, split_scopes(" ".join(scope or []))) or scopes_of(kind)
+
+    async def work(service: "Service") -> str:
+        caller = staff_caller(staff or "", scopes) if member is None else await member_caller(service, member, scopes)
+        return mint_access_token(service.ring, service.authority, caller, service.clock(), lifetime)
+
+    typer.echo(on_service(work))
+
+
+def staff_caller(name: str, scopes: frozenset[str]) -> Caller:
+    """Staff of a name, which the audit entries will show; BadInput."""
+    if not STAFF_NAME.fullmatch(name):
+        raise BadInput("--staff: 1 to 100 letters, digits, and . _ - + @")
+    return Caller(CallerKind.STAFF, name, scopes, client_id=CLIENT_ID)
+
+
+async def member_caller(service: "Service", external_id: str, scopes: frozenset[str]) -> Caller:
+    """The member of that external id; NotFound."""
+    async with service.database.sessions() as session:
+        found = await find_member(session, MemberRef(external_id=external_id))
+    if found is None:
+        raise NotFound(f"no such member: {external_id}")
+    return Caller(CallerKind.MEMBER, str(found.id), scopes, client_id=CLIENT_ID, member_id=found.id)

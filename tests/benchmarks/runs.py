@@ -1,0 +1,98 @@
+"""One run of the benchmark: what is started in which order."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from secrets import token_urlsafe
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from gateway import embedded
+from gateway.app import Service, open_service
+from gateway.running import bring_up_to_date
+from gateway.settings import Settings
+from tests.benchmarks.club import MEMBERS, PARTNERS, PERKS_PER_PARTNER, found_club
+from tests.benchmarks.counting import count_statements
+from tests.benchmarks.drop import CLAIMANTS, UNITS, check_drop, prepare_drop, run_drop
+from tests.benchmarks.machine import choose_cores, describe, find_wrk
+from tests.benchmarks.measuring import CONNECTIONS, Figures, Plan, access_token, averaged, measure, measure_bare
+from tests.benchmarks.processes import environment, gateway_command, serving
+from tests.benchmarks.scenarios import SCENARIOS
+
+BASE_URL = "https://perks.example"  # the issuer of the tokens: the same for the process under load and the counting
+NAMES = (*(scenario.name for scenario in SCENARIOS), "drop")
+Answer = TypeVar("Answer")
+
+
+def run_all(build: Path, names: Sequence[str], *, quick: bool, tell: Callable[[str], None]) -> Figures:
+    """All figures, as they are written to the file: the gateway on one core, everything else on another."""
+    find_wrk()
+    core, load_core = choose_cores()
+    os.sched_setaffinity(0, {load_core})  # inherited by wrk and the databases
+    build.mkdir(exist_ok=True)
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(TemporaryDirectory(prefix="bench-", dir=build)))
+        plan = Plan(3 if quick else 10, 1 if quick else 3, core, folder)
+        results = {"machine": describe(folder), "setting": setting(plan)}
+        tell("A bare Starlette endpoint")
+        before = measure_bare(plan)
+        tell(f"A club of {MEMBERS:,} members")
+        servers = closing.enter_context(embedded.start(folder / "data"))
+        settings = Settings(
+            database_url=servers.database_url,
+            redis_url=servers.redis_url,
+            secret=SecretStr(token_urlsafe(48)),
+            base_url=BASE_URL,
+        )
+        results |= run_gateway(settings, plan, names, tell)
+        tell("The bare endpoint again")
+        results["bare"] = averaged(before, measure_bare(plan))
+    return results
+
+
+def setting(plan: Plan) -> Figures:
+    """What was asked of the machine."""
+    return {
+        "members": MEMBERS,
+        "perks": PARTNERS * PERKS_PER_PARTNER,
+        "connections": CONNECTIONS,
+        "seconds": plan.seconds,
+        "cores": "the gateway on one; wrk, PostgreSQL and Valkey on another",
+    }
+
+
+def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Callable[[str], None]) -> Figures:
+    """Every scenario against one process, and then the statements of each in another."""
+    asyncio.run(bring_up_to_date(settings))
+    brands = asyncio.run(with_service(settings, found_club))
+    results: Figures = {"scenarios": {}}
+    with serving(gateway_command(), plan.core, "/readyz", environment(settings)) as server:
+        for scenario in SCENARIOS:
+            if scenario.name in names:
+                tell(scenario.sentence.capitalize())
+                results["scenarios"][scenario.name] = measure(scenario, plan, server, brands)
+        token = access_token(server, brands[0])
+        if "drop" in names:
+            tell(f"{UNITS:,} units for {CLAIMANTS:,} claimants")
+            aliases, handle = asyncio.run(with_service(settings, lambda service: prepare_drop(service, brands[0])))
+            drop = run_drop(aliases, handle, token, server.port)
+            asyncio.run(with_service(settings, lambda service: check_drop(service, handle, drop)))
+            results["drop"] = drop.figures
+        results["gateway_megabytes"] = round(server.megabytes)
+    for name in results["scenarios"]:
+        scenario = next(one for one in SCENARIOS if one.name == name)
+        counted = asyncio.run(
+            with_service(settings, lambda service: count_statements(service, token, scenario, brands[0]))
+        )
+        results["scenarios"][name] |= counted
+    return results
+
+
+async def with_service(settings: Settings, do: Callable[[Service], Awaitable[Answer]]) -> Answer:
+    """What `do` answers about a service that is opened for it alone."""
+    async with open_service(settings) as service:
+        return await do(service)
