@@ -82,6 +82,7 @@ async def open_service(settings: Settings, *, clock: Clock = utc_now) -> AsyncIt
         keys = derive_keys(secret)
         resources = open_resources(
             sessions=database.sessions,
+            reading=database.reading,
             connection=database.connection,
             programme=programme,
             keys=keys,

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return app(arguments, prog_name="perks", standalone_mode=False) or 0
     except UsageError as fault:
-        return told(fault.format_message(), WRONG_USE)  # type: ignore[attr-defined]
+        return told(usage(fault), WRONG_USE)
     except BadInput as fault:
         return told(fault.message, WRONG_USE)
     except (PerksError, EmbeddedError) as fault:
@@ -101,6 +101,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return told(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault), FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def usage(fault: Any) -> str:
+    """What is wrong with the command line, and where to look; just the help where nothing was asked for."""
+    message: str = fault.format_message()
+    return f"{message.rstrip('.')} (see {fault.ctx.command_path} --help)" if message and fault.ctx else message
 
 
 def told(fault: str, code: int) -> int:

@@ -16,10 +16,11 @@ from gateway.settings import SettingsInvalid
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One process's way to PostgreSQL."""
+    """One process's way to PostgreSQL. `reading` makes sessions in autocommit: a read is one round trip, not three."""
 
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
+    reading: async_sessionmaker[AsyncSession]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Connection[Any]"]:
@@ -47,7 +48,8 @@ def open_database(url: str, *, connections: int) -> Database:
         json_deserializer=orjson.loads,
         connect_args={"timeout": 5, "server_settings": {"application_name": "perks", "jit": "off"}},
     )
-    return Database(engine, async_sessionmaker(engine, expire_on_commit=False))
+    reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return Database(engine, async_sessionmaker(engine, expire_on_commit=False), async_sessionmaker(reader))
 
 
 def asyncpg_url(url: str) -> URL:

@@ -6,7 +6,7 @@ for our kinds of input what `strawberry.types.arguments.convert_arguments` does,
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
-from typing import Any
+from typing import Any, cast
 
 import strawberry
 from graphql import GraphQLResolveInfo
@@ -28,11 +28,11 @@ def resolve_directly(schema: strawberry.Schema) -> None:
 def direct(field: StrawberryField, schema: strawberry.Schema) -> Callable[..., Any]:
     """One root field's resolver for graphql-core."""
     assert field.base_resolver is not None
-    function, make = field.base_resolver.wrapped_func, arguments_of(field, schema)
-    info_of: Callable[..., Info[Any, Any]] = Info
+    function = cast("Callable[..., Any]", field.base_resolver.wrapped_func)
+    make = arguments_of(field, schema)
 
     def resolve(_: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
-        return function(info_of(_raw_info=info, _field=field), **make(given))
+        return function(Info(_raw_info=info, _field=field), **make(given))
 
     return resolve
 

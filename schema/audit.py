@@ -82,7 +82,7 @@ async def find_entries(
         since=wanted.since,
         until=wanted.until,
     )
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         rows = await audit.search_entries(session, conditions, first=size, after=read_cursor(after))
     page: Connection[AuditEntry] = connect(rows, size, after, id_of=lambda row: row.id, node_of=AuditEntry.of)
     return page

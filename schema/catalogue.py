@@ -175,7 +175,7 @@ async def perks_by_id(info: Info, ids: Collection[UUID]) -> dict[UUID, Perk]:
 async def find_partner(info: Info, by: PartnerBy) -> Partner | None:
     """One partner within the caller's sight."""
     id, handle = by.names()
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         found = await catalogue.list_partners(session, info.context.actor, id=id, handle=handle, first=1, after=None)
     return Partner.of(found[0]) if found else None
 
@@ -183,7 +183,7 @@ async def find_partner(info: Info, by: PartnerBy) -> Partner | None:
 async def find_partners(info: Info, first: int | None = None, after: str | None = None) -> Connection[Partner]:
     """A page of partners: one statement."""
     size = page_size(first)
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         found = await catalogue.list_partners(session, info.context.actor, first=size + 1, after=read_cursor(after))
     page: Connection[Partner] = connect(found, size, after, id_of=lambda row: row.id, node_of=Partner.of)
     return page

@@ -187,7 +187,7 @@ async def release_hold(info: Info, input: ReleaseHoldInput) -> ReleaseHoldPayloa
 
 async def load_hold(info: Info, hold_id: UUID) -> Hold | None:
     """A hold within the caller's reach."""
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         row = await redemptions.find_hold(session, hold_id, info.context.actor)
     return None if row is None else Hold.of(row, info.context, await perk_when_asked(info, row.perk_id))
 

@@ -104,5 +104,5 @@ async def list_consents(info: Info) -> list[Consent]:
     """The live consents of the member who asks."""
     member_id = info.context.actor.member_id
     assert member_id is not None
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         return [Consent.of(*row) for row in await consents.list_consents(session, member_id)]

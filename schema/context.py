@@ -31,6 +31,7 @@ class Resources:
     """
 
     sessions: async_sessionmaker[AsyncSession]
+    reading: async_sessionmaker[AsyncSession]
     connection: Connect
     programme: Programme
     keys: Keys
@@ -50,6 +51,7 @@ class Resources:
 def open_resources(
     *,
     sessions: async_sessionmaker[AsyncSession],
+    reading: async_sessionmaker[AsyncSession],
     connection: Connect,
     programme: Programme,
     keys: Keys,
@@ -67,7 +69,15 @@ def open_resources(
             return await claim_batch(bare, perk_id, claims, keys.codes)
 
     return Resources(
-        sessions, connection, programme, keys, try_code, right_code, questions=Batcher(ask), claims=Batcher(claim)
+        sessions,
+        reading,
+        connection,
+        programme,
+        keys,
+        try_code,
+        right_code,
+        questions=Batcher(ask),
+        claims=Batcher(claim),
     )
 
 
@@ -87,8 +97,13 @@ class Context:
 
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:
-        """A session each for reads, `begin()` for a mutation."""
+        """`begin()` is a mutation's transaction."""
         return self.resources.sessions
+
+    @property
+    def reading(self) -> async_sessionmaker[AsyncSession]:
+        """A session for what only reads."""
+        return self.resources.reading
 
 
 Info = strawberry.Info[Context, None]

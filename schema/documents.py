@@ -148,7 +148,10 @@ class Document:
 
 
 class Documents:
-    """Prepared documents: trusted ones from a folder of *.graphql files, any others as they come, within limits."""
+    """Prepared documents: trusted ones from a folder of *.graphql files, any others as they come, within limits.
+
+    One byte of text makes about 150 bytes of prepared document, so `bytes_max` stands for some 40 MB.
+    """
 
     def __init__(
         self,
@@ -157,7 +160,7 @@ class Documents:
         folder: Path | None = None,
         *,
         count_max: int = 1_000,
-        bytes_max: int = 2_000_000,
+        bytes_max: int = 250_000,
     ) -> None:
         self._schema = schema._schema
         self._limits = limits

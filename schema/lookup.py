@@ -65,7 +65,7 @@ async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
     if kind == MEMBER:
         visible = context.caller.kind is CallerKind.STAFF or context.caller.member_id == id
         return await view(info, MemberRef(id=id)) if visible else None
-    async with context.sessions() as session:
+    async with context.reading() as session:
         if kind == ENTRY:
             entry = await audit.find_entry(session, id)
             return None if entry is None else AuditEntry.of(entry)

@@ -72,7 +72,7 @@ async def find_member(info: Info, by: MemberBy) -> Member | None:
 async def view(info: Info, reference: MemberRef) -> Member | None:
     """A member that the caller may mean, as it may see one."""
     partner_id = info.context.actor.partner_id
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         found = await members.view_member(session, reference, partner_id=partner_id, now=info.context.now)
     return None if found is None else Member.of(found, for_partner=partner_id is not None)
 

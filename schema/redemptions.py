@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from partners import redemptions, tables
+from partners import redemptions
 from partners.members import find_member, view_members
 from partners.redemptions import Redeemed
 from partners.references import reachable_member
@@ -36,7 +37,7 @@ class Reversal(Node):
     leaf_hash: str = field(description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962).")
 
     @classmethod
-    def of(cls, row: tables.Reversal) -> "Reversal":
+    def of(cls, row: Any) -> "Reversal":
         """What everybody who sees the redemption may see."""
         return cls(
             id=strawberry.ID(show_id(REVERSAL, row.id)),
@@ -94,7 +95,7 @@ async def redemptions_of(info: Info, session: AsyncSession, rows: Sequence[Redee
 
 async def load_redemption(info: Info, id: UUID) -> Redemption | None:
     """One redemption within the caller's reach."""
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         rows = await redemptions.list_redemptions(
             session, info.context.actor, redemptions.RedemptionFilter(id=id), first=1, after=None
         )
@@ -148,7 +149,7 @@ async def find_redemptions(
 ) -> Connection[Redemption]:
     """A page of redemptions, newest first."""
     size, seen, actor = page_size(first), read_cursor(after), info.context.actor
-    async with info.context.sessions() as session:
+    async with info.context.reading() as session:
         wanted = await wanted_by(info, session, filter)
         rows = (
             []
@@ -158,7 +159,7 @@ async def find_redemptions(
         shown = await redemptions_of(info, session, rows[:size])
 
     async def count() -> int:
-        async with info.context.sessions() as counting:
+        async with info.context.reading() as counting:
             return 0 if wanted is None else await redemptions.count_redemptions(counting, actor, wanted)
 
     page: Connection[Redemption] = connect(

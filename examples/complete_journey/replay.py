@@ -83,22 +83,23 @@ def service(base_url: str | None) -> Iterator[Settings]:
 def serving(settings: Settings) -> Iterator[None]:
     """`perks serve` in a process of its own, so that it has a core of its own."""
     process = subprocess.Popen([PERKS, "serve", "--port", str(settings.port)], env=os.environ | environment(settings))
+    deadline = time.monotonic() + START_SECONDS_MAX
     try:
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while not answers(settings.address):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Unanswered("the service did not start")
-            time.sleep(0.05)
+        with httpx.Client(base_url=settings.address) as http:
+            while not ready(http):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise Unanswered("the service did not start")
+                time.sleep(0.05)
         yield
     finally:
         process.terminate()
         process.wait()
 
 
-def answers(address: str) -> bool:
-    """Whether the service is ready."""
+def ready(http: httpx.Client) -> bool:
+    """Whether the service answers that it is."""
     try:
-        return httpx.get(f"{address}/readyz").is_success
+        return http.get("/readyz").is_success
     except httpx.TransportError:
         return False
 

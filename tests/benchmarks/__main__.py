@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few seconds per scenario: rough figures")
     parser.add_argument("--only", action="append", choices=NAMES, help="just this scenario; may be repeated")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         results = run_all(BUILD, options.only or NAMES, quick=options.quick, tell=console.print)
     except (Unfit, WrongAnswer, EmbeddedError) as fault:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = BUILD / "bench.json"
     target.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
     console.print(as_table(results))
-    console.print(in_words(results), f"All of it: {target}", sep="\n")
+    console.print(in_words(results), f"All of it is in {target}.", sep="\n")
     return 0
 
 

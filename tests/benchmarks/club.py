@@ -181,8 +181,8 @@ async def redeem(
         await copy(
             connection,
             "hold",
-            "id perk_id partner_id member_id state claimed_by tier policy_version code_hash leaf_hash held_at expires_at"
-            " ended_at",
+            "id perk_id partner_id member_id state claimed_by tier policy_version code_hash leaf_hash held_at"
+            " expires_at ended_at",
             (
                 (hold, perk, partner_id, member, HoldState.CONFIRMED, owner, "gold", 1,
                  code_hash(hold_code(service.keys.codes, hold)), leaf, at, at, at)
@@ -192,7 +192,8 @@ async def redeem(
         await copy(
             connection,
             "redemption",
-            "id hold_id perk_id partner_id member_id tier policy_version fulfilment confirmed_by confirmed_at leaf_hash",
+            "id hold_id perk_id partner_id member_id tier policy_version fulfilment confirmed_by confirmed_at"
+            " leaf_hash",
             (
                 (id, hold, perk, partner_id, member, "gold", 1, "PENDING", owner, at, leaf)
                 for id, hold, perk, member, at in uses

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import httptools
@@ -25,19 +25,14 @@ ONCE_EVER = [{"kind": "allowance", "period": "EVER", "otherwise": 1}]
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """When it was sold out and when everybody had an answer, in seconds since the first claim was sent."""
+    """The answers by outcome, when it was sold out and when everybody had an answer, in seconds since the first claim was sent."""
 
+    outcomes: dict[str, int]
     sold_out_s: float
     answered_s: float
     p50_ms: float
     p99_ms: float
-    outcomes: dict[str, int]
     client_share: float  # of one core that the client itself used
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """As they are written to the file."""
-        return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
 async def prepare_drop(service: Service, brand: Brand) -> tuple[list[str], str]:
@@ -115,12 +110,12 @@ async def storm(requests: Sequence[bytes], port: int) -> Drop:
     held = [at for at, outcome in outcomes if outcome == "HELD"]
     latencies = sorted(taken for _, taken, _ in answers)
     return Drop(
-        sold_out_s=max(held, default=began) - began,
-        answered_s=max(at for at, _ in outcomes) - began,
-        p50_ms=1000 * latencies[len(latencies) // 2],
-        p99_ms=1000 * latencies[int(0.99 * len(latencies))],
         outcomes=dict(Counter(outcome for _, outcome in outcomes)),
-        client_share=busy / wall,
+        sold_out_s=round(max(held, default=began) - began, 3),
+        answered_s=round(max(at for at, _ in outcomes) - began, 3),
+        p50_ms=round(1000 * latencies[len(latencies) // 2], 2),
+        p99_ms=round(1000 * latencies[int(0.99 * len(latencies))], 2),
+        client_share=round(busy / wall, 2),
     )
 
 

@@ -33,9 +33,7 @@ def find_wrk() -> str:
     """The load generator; Unfit says how to get it."""
     found = shutil.which("wrk")
     if found is None:
-        raise Unfit(
-            "the benchmark drives the gateway with wrk: install it with `apt-get install wrk` or `brew install wrk`"
-        )
+        raise Unfit("the benchmark drives the gateway with wrk, which is not installed: apt-get install wrk")
     return found
 
 

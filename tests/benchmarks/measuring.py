@@ -10,7 +10,7 @@ import httpx
 from auth.server import TOKEN_PATH
 from tests.benchmarks.club import Brand
 from tests.benchmarks.load import Load, drive, http_request
-from tests.benchmarks.processes import Server, bare_command, own_environment, postgres_cpu_seconds, serving
+from tests.benchmarks.processes import Server, Spending, bare_command, own_environment, serving
 from tests.benchmarks.scenarios import Scenario
 
 CONNECTIONS = 32
@@ -47,16 +47,9 @@ def measure(scenario: Scenario, plan: Plan, server: Server, brands: Sequence[Bra
 def figures(requests: Sequence[bytes], plan: Plan, server: Server, *, expect: str, data: Path | None = None) -> Figures:
     """Figures of one kind of request; with PostgreSQL's CPU time when `data` tells where it runs."""
     alone = drive(requests, server.port, plan.folder, expect=expect, connections=1, seconds=plan.alone_seconds)
-    cpu, database_cpu = server.cpu_seconds, 0.0 if data is None else postgres_cpu_seconds(data)
+    spending = Spending(server, plan.core, data)
     load = drive(requests, server.port, plan.folder, expect=expect, connections=CONNECTIONS, seconds=plan.seconds)
-    cpu = server.cpu_seconds - cpu
-    database_cpu = 0.0 if data is None else postgres_cpu_seconds(data) - database_cpu
-    return shown(load, alone) | {
-        "server_ms": round(1000 * cpu / load.requests, 3),
-        "server_core": round(cpu / load.seconds, 2),
-        "postgres_ms": round(1000 * database_cpu / load.requests, 3),
-        "postgres_core": round(database_cpu / load.seconds, 2),
-    }
+    return shown(load, alone) | spending.figures(load.requests, load.seconds)
 
 
 def shown(load: Load, alone: Load) -> Figures:

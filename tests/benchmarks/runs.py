@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
@@ -15,12 +17,12 @@ from gateway import embedded
 from gateway.app import Service, open_service
 from gateway.running import bring_up_to_date
 from gateway.settings import Settings
-from tests.benchmarks.club import MEMBERS, PARTNERS, PERKS_PER_PARTNER, found_club
+from tests.benchmarks.club import MEMBERS, PARTNERS, PERKS_PER_PARTNER, Brand, found_club
 from tests.benchmarks.counting import count_statements
 from tests.benchmarks.drop import CLAIMANTS, UNITS, check_drop, prepare_drop, run_drop
 from tests.benchmarks.machine import choose_cores, describe, find_wrk
 from tests.benchmarks.measuring import CONNECTIONS, Figures, Plan, access_token, averaged, measure, measure_bare
-from tests.benchmarks.processes import environment, gateway_command, serving
+from tests.benchmarks.processes import Server, Spending, environment, gateway_command, serving
 from tests.benchmarks.scenarios import SCENARIOS
 
 BASE_URL = "https://perks.example"  # the issuer of the tokens: the same for the process under load and the counting
@@ -75,21 +77,26 @@ def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Call
             if scenario.name in names:
                 tell(scenario.sentence.capitalize())
                 results["scenarios"][scenario.name] = measure(scenario, plan, server, brands)
-        token = access_token(server, brands[0])
         if "drop" in names:
             tell(f"{UNITS:,} units for {CLAIMANTS:,} claimants")
-            aliases, handle = asyncio.run(with_service(settings, lambda service: prepare_drop(service, brands[0])))
-            drop = run_drop(aliases, handle, token, server.port)
-            asyncio.run(with_service(settings, lambda service: check_drop(service, handle, drop)))
-            results["drop"] = drop.figures
+            results["drop"] = measure_drop(settings, plan, server, brands[0])
         results["gateway_megabytes"] = round(server.megabytes)
-    for name in results["scenarios"]:
-        scenario = next(one for one in SCENARIOS if one.name == name)
-        counted = asyncio.run(
-            with_service(settings, lambda service: count_statements(service, token, scenario, brands[0]))
-        )
-        results["scenarios"][name] |= counted
+        token = access_token(server, brands[0])
+    for scenario in SCENARIOS:
+        if scenario.name in names:
+            counting = partial(count_statements, token=token, scenario=scenario, brand=brands[0])
+            results["scenarios"][scenario.name] |= asyncio.run(with_service(settings, counting))
     return results
+
+
+def measure_drop(settings: Settings, plan: Plan, server: Server, brand: Brand) -> Figures:
+    """The drop's figures, once the database is known to hold what the answers said."""
+    aliases, handle = asyncio.run(with_service(settings, partial(prepare_drop, brand=brand)))
+    spending = Spending(server, plan.core, plan.folder / "data")
+    drop = run_drop(aliases, handle, access_token(server, brand), server.port)
+    spent = spending.figures(CLAIMANTS, drop.answered_s)
+    asyncio.run(with_service(settings, partial(check_drop, handle=handle, drop=drop)))
+    return asdict(drop) | spent
 
 
 async def with_service(settings: Settings, do: Callable[[Service], Awaitable[Answer]]) -> Answer:

@@ -303,7 +303,7 @@ def test_compiled_completion_answers_as_graphql_core_does(data: st.DataObject) -
 
 
 @pytest.mark.long
-@settings(max_examples=5_000, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=2_000, deadline=None, suppress_health_check=SLOW)
 @given(st.data())
 def test_compiled_completion_answers_as_graphql_core_does_in_thousands_of_worlds(data: st.DataObject) -> None:
     _compare(data)

@@ -1,0 +1,344 @@
+"""`perks demo` as somebody runs it: what it prints can be pasted, it can be stopped and started, and it checks itself."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import select
+
+from gateway import embedded
+from gateway.app import Service, open_service, utc_now
+from gateway.demo.calls import Api, Reply
+from gateway.demo.club import PERKS
+from gateway.demo.handout import CLIENTS_FILE, FILE, Handout, hand_out
+from gateway.demo.seeding import NotTheDemo, seed
+from gateway.demo.walk import NOBODY, Walk, answer_of, essence
+from gateway.settings import Settings
+from partners import tables
+from partners.actors import SYSTEM
+from partners.consents import withdraw_consent
+from partners.errors import Unavailable
+from partners.laws import check_laws
+from partners.members import enrol_member
+from partners.programme import Programme
+from partners.references import MemberRef
+from partners.tables import PerkKind
+from tests.conftest import SECRET
+
+PERKS_COMMAND = Path(sys.executable).with_name("perks")
+SECONDS_MAX = 60
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running `perks demo` and what it has printed."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    printed: str
+
+    @property
+    def handout(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / FILE).read_bytes())
+        return found
+
+    def stop(self, told: signal.Signals) -> tuple[int, str, str]:
+        self.process.send_signal(told)
+        rest, errors = self.process.communicate(timeout=SECONDS_MAX)
+        return self.process.returncode, rest, errors
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[Demo]:
+    """A demo in a folder of its own, with its own servers, from its last printed line on."""
+    process = subprocess.Popen(
+        [PERKS_COMMAND, "demo", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        printed = ""
+        while "auditEntries" not in printed or not printed.endswith("}'\n"):
+            line = process.stdout.readline()
+            assert line, f"it ended: {process.communicate()}"
+            printed += line
+        yield Demo(process, folder, printed)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=SECONDS_MAX)
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would point the demo at other servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PERKS_", "DATABASE_", "REDIS_"))}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One demo for the tests that only use it."""
+    with running(tmp_path_factory.mktemp("demo"), "--port", "0") as started:
+        yield started
+
+
+def pasted(demo: Demo, shell: str) -> list[dict[str, Any]]:
+    """The answers to everything that was printed, pasted into a shell that stops at the first failure."""
+    done = subprocess.run([shell, "-eu"], input=demo.printed, capture_output=True, text=True, timeout=SECONDS_MAX)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line)["data"] for line in done.stdout.splitlines()]
+
+
+def test_what_is_printed_works_as_pasted_and_again(demo: Demo) -> None:
+    member, checks, catalogue, claim, confirmation, audit = pasted(demo, "sh")
+    assert member["member"]["tier"]["name"] == "Gold"
+    yes, no = (one["decision"] for one in checks["eligibilities"])
+    assert yes["eligible"]
+    assert {"TIER_TOO_LOW", "WRONG_MARKET"} < {refusal["code"] for refusal in no["refusals"]}
+    assert len(catalogue["perks"]["nodes"]) == len(PERKS)
+    assert not claim["claimPerk"]["replayed"]
+    assert confirmation["confirmHold"]["redemption"]["member"]["alias"] == member["member"]["alias"]
+    assert [entry["action"] for entry in audit["auditEntries"]["nodes"][:2]] == ["hold.confirmed", "perk.claimed"]
+
+    again = pasted(demo, "bash")
+    assert again[3]["claimPerk"]["replayed"]
+    assert again[4]["confirmHold"]["replayed"]
+    assert again[4]["confirmHold"]["redemption"] == confirmation["confirmHold"]["redemption"]
+
+
+def test_what_is_printed_works_at_a_prompt_too(demo: Demo) -> None:
+    typed = subprocess.run(
+        ["bash", "--norc", "-i"], input=demo.printed, capture_output=True, text=True, timeout=SECONDS_MAX
+    )
+    answers = [line for line in typed.stdout.splitlines() if line.startswith('{"data":')]
+    assert len(answers) == 6
+    assert '"errors"' not in typed.stdout
+
+
+def test_scripts_get_a_file_that_only_they_can_read(demo: Demo) -> None:
+    file = demo.folder / FILE
+    handout = demo.handout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((demo.folder / ".perks" / "demo-clients.json").stat().st_mode) == 0o600
+    assert handout["graphqlUrl"] == f"{handout['baseUrl']}/graphql"
+    assert handout["tokenUrl"] == f"{handout['baseUrl']}/oauth/token"
+    assert {client["partner"] for client in handout["clients"]} == {"silverline", "atelier-rosee", "wayfarer"}
+    assert len(handout["perks"]) == 12
+    assert {perk["kind"] for perk in handout["perks"]} == set(PerkKind)
+    assert len(handout["members"]) == 1_000
+    assert {len(member["aliases"]) for member in handout["members"]} == {2, 3}
+
+
+def test_a_running_demo_can_be_walked_any_number_of_times(demo: Demo) -> None:
+    for _ in range(2):
+        status, printed = perks(demo.folder, "demo", "--check", "--base-url", demo.handout["baseUrl"])
+        assert (status, printed.count("✗")) == (0, 0), printed
+
+
+def test_the_check_serves_walks_and_ends_beside_a_running_demo(demo: Demo) -> None:
+    before = (demo.folder / FILE).read_bytes()
+    status, printed = perks(demo.folder, "demo", "--check")
+    assert (status, printed.count("✗")) == (0, 0), printed
+    assert "no law is broken" in printed
+    assert "file and checkpoint fit, offline" in printed
+    assert (demo.folder / FILE).read_bytes() == before
+
+
+def test_a_folder_serves_one_demo_at_a_time(demo: Demo) -> None:
+    status, printed = perks(demo.folder, "demo", "--port", "0")
+    assert status == 1
+    assert printed.startswith("perks: ")
+    assert "choose another data folder" in printed
+
+
+def test_a_base_url_that_nobody_wrote_a_file_for_is_one_line(tmp_path: Path) -> None:
+    status, printed = perks(tmp_path, "demo", "--check", "--base-url", "http://127.0.0.1:9")
+    assert status == 1
+    assert printed == "perks: build/demo.json can't be read: start `perks demo` in this folder first\n"
+
+
+def test_it_stops_cleanly_and_goes_on_with_what_was_done(tmp_path: Path) -> None:
+    with running(tmp_path, "--port", "0") as first:
+        clients, members = first.handout["clients"], first.handout["members"]
+        pasted(first, "sh")
+        assert first.stop(signal.SIGINT) == (0, "# stopped; what was done is kept for the next time\n", "")
+    with running(tmp_path, "--port", "0") as second:
+        assert second.handout["clients"] == clients
+        assert second.handout["members"] == members
+        checked = pasted(second, "sh")[1]["eligibilities"][0]["decision"]
+        assert checked["allowance"]["remaining"] == 7
+        assert second.stop(signal.SIGTERM) == (0, "# stopped; what was done is kept for the next time\n", "")
+
+
+def perks(folder: Path, *arguments: str) -> tuple[int, str]:
+    """A command from beginning to end: its exit code and all it printed."""
+    done = subprocess.run(
+        [PERKS_COMMAND, *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.fixture
+async def service(
+    new_database: Callable[[], Awaitable[str]], servers: embedded.Servers, tmp_path: Path
+) -> AsyncIterator[Service]:
+    """A service on a database of its own, and a clock that a test may put forward."""
+    settings = Settings(
+        database_url=await new_database(),
+        redis_url=servers.redis_url,
+        secret=SecretStr(SECRET.decode()),
+        data_folder=tmp_path,
+    )
+    async with open_service(settings) as opened:
+        yield opened
+
+
+async def entries(service: Service) -> int:
+    async with service.database.connection() as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM audit_entry")
+        return count
+
+
+async def test_seeding_again_changes_nothing(service: Service) -> None:
+    await seed(service)
+    first = await entries(service)
+    await seed(service)
+    assert await entries(service) == first
+    async with service.database.connection() as connection:
+        assert await check_laws(connection, utc_now()) == []
+        left = await connection.fetchval(
+            "SELECT c.units - c.taken FROM capacity c JOIN perk p ON p.id = c.perk_id WHERE p.handle LIKE '%/prototype-%'"
+        )
+    assert left == 0
+
+
+async def test_seeding_on_a_later_day_moves_the_dates_and_enrols_nobody_twice(service: Service) -> None:
+    await seed(service)
+    first = await entries(service)
+    await seed(replace(service, clock=in_forty_days))
+    async with service.database.connection() as connection:
+        opens = await connection.fetchval("SELECT opens_on FROM perk WHERE handle = 'atelier-rosee/private-evening'")
+        updated = await connection.fetchval("SELECT count(*) FROM audit_entry WHERE action = 'perk.updated'")
+    assert opens == in_forty_days().date() + timedelta(days=21)
+    assert (updated, await entries(service)) == (12, first + 12)
+
+
+def in_forty_days() -> datetime:
+    return utc_now() + timedelta(days=40)
+
+
+async def test_what_a_member_did_is_not_undone_by_seeding_again(service: Service) -> None:
+    await seed(service)
+    leading = await leading_of(service)
+    async with service.database.sessions.begin() as session:
+        partner = (await session.scalars(select(tables.Partner).where(tables.Partner.handle == "silverline"))).one()
+        reference = MemberRef(external_id=leading)
+        await withdraw_consent(session, reference, partner.id, actor=SYSTEM, now=utc_now())
+    await seed(service)
+    handout = await hand_out(service)
+    assert handout.member_named(leading).aliases.keys() == {"atelier-rosee"}
+    assert handout.member != leading
+
+
+async def leading_of(service: Service) -> str:
+    return (await hand_out(service)).member
+
+
+async def test_clients_keep_their_secrets_and_get_new_ones_where_the_file_is_lost(service: Service) -> None:
+    await seed(service)
+    first, again = (await hand_out(service)).clients, (await hand_out(service)).clients
+    (service.settings.data_folder / CLIENTS_FILE).unlink()
+    renewed = (await hand_out(service)).clients
+    assert again == first
+    assert [client.client_id for client in renewed] == [client.client_id for client in first]
+    assert not {client.client_secret for client in renewed} & {client.client_secret for client in first}
+
+
+async def test_another_club_is_left_alone(service: Service) -> None:
+    async with service.database.sessions.begin() as session:
+        await enrol_member(
+            session, external_id="somebody", market=None, joined_at=None, actor=SYSTEM, now=service.clock()
+        )
+    before = await entries(service)
+    with pytest.raises(NotTheDemo, match="holds another club"):
+        await seed(service)
+    assert await entries(service) == before
+
+
+async def test_a_programme_with_other_tiers_is_left_alone(service: Service) -> None:
+    other = Programme.model_validate({"name": "Other", "tier": [{"handle": "only", "name": "Only", "rank": 1}]})
+    with pytest.raises(NotTheDemo, match="yours has no black, gold, member, silver"):
+        await seed(replace(service, programme=other))
+
+
+def test_a_wrong_answer_and_a_missing_one_are_told_and_the_walk_goes_on(demo: Demo) -> None:
+    said: list[str] = []
+    api = Api(demo.handout["baseUrl"])
+    walk = Walk(Handout.model_validate(demo.handout), api, said.append, voices={"nobody": NOBODY})
+
+    def a_wrong_step(walk: Walk) -> None:
+        """Somebody expects too much"""
+        viewer = walk.ask("nobody", "viewer { kind }").value
+        walk.expect("known by name", viewer["kind"] == "STAFF")
+        walk.expect("never reached", viewer["name"] == "")
+
+    def a_right_step(walk: Walk) -> None:
+        """Somebody expects little"""
+        walk.expect("an answer", walk.ask("nobody", "viewer { kind }").status == 200)
+
+    walk.take(a_wrong_step)
+    walk.take(a_right_step)
+    api.close()
+    assert (walk.steps, walk.right, walk.wrong) == (2, 1, 2)
+    assert said[:4] == [
+        "\n 1  Somebody expects too much",
+        "    nobody: viewer",
+        '    → {kind: "ANONYMOUS"}',
+        "    ✗ known by name",
+    ]
+
+
+def test_a_service_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(Unavailable, match=r"^http://127\.0\.0\.1:9 does not answer as it should: "):
+        Api("http://127.0.0.1:9").graphql("{ viewer { kind } }", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("viewer { kind partner { handle } }", "viewer"),
+        ("member(by: {alias: $alias}) { tier { name } }", "member(by: {alias: $alias})"),
+        ("perk(by: {id: $id}) { id } node(id: $id) { id }", "perk(by: {id: $id}) node(id: $id)"),
+    ],
+)
+def test_the_essence_of_a_query_is_what_it_asks_for(text: str, short: str) -> None:
+    assert essence(text) == short
+
+
+def test_an_answer_is_shown_without_secrets_and_with_short_hashes() -> None:
+    token = Reply(200, {"access_token": "secret", "expires_in": 600})
+    leaf = Reply(200, {"data": {"hold": {"leafHash": "0123456789ab" + "c" * 52}}})
+    error = {"message": "no", "extensions": {"code": "FORBIDDEN", "requestId": "x", "missingScopes": ["a"]}}
+    assert answer_of(token) == '{access_token: "…", expires_in: 600}'
+    assert answer_of(leaf) == '{leafHash: "0123456789ab…"}'
+    assert answer_of(Reply(403, {"errors": [error]})) == 'FORBIDDEN: no {"missingScopes": ["a"]}'
