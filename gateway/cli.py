@@ -110,8 +110,9 @@ def usage(fault: Any) -> str:
 
 
 def told(fault: str, code: int) -> int:
-    """Says on standard error what went wrong."""
-    typer.echo(f"perks: {fault}", err=True)
+    """Says on standard error what went wrong, if anything needs saying."""
+    if fault:
+        typer.echo(f"perks: {fault}", err=True)
     return code
 
 

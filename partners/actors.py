@@ -27,6 +27,11 @@ class Actor:
     partner_id: UUID | None = None
     member_id: UUID | None = None
 
+    def __post_init__(self) -> None:
+        bound = {ActorKind.PARTNER: self.partner_id, ActorKind.MEMBER: self.member_id}.get(self.kind, self.id)
+        if bound is None:
+            raise ValueError(f"a {self.kind.value} without its own id would reach everything")
+
     @property
     def owner(self) -> str:
         """Whose idempotency keys these are, as `partner:client_…`."""

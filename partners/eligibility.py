@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -197,7 +197,7 @@ def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Known
         used={} if row["used"] is None or not shown else dict(used_of(row["used"])),
         member_id=row["member_id"] if shown else None,
         member_version=row["member_version"] if shown else None,
-        member=member_of(row, now) if shown else None,
+        member=member_of(row, partner_asks, now) if shown else None,
     )
 
 
@@ -206,16 +206,28 @@ def used_of(counts: Sequence[str]) -> list[tuple[str, int]]:
     return [(period, int(uses)) for period, uses in (count.split(" ") for count in counts)]
 
 
-def member_of(row: Mapping[str, Any], now: datetime) -> MemberFacts:
+def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> MemberFacts:
     """The member's part of a row; a tier whose end has passed has lapsed."""
-    lapsed = row["ends_at"] is not None and row["ends_at"] <= now
+    ends_at = row["ends_at"]
+    lapsed = ends_at is not None and ends_at <= now
+    if ends_at is not None and partner_asks and not lapsed:
+        ends_at = coarse(ends_at, now)
     return MemberFacts(
         state=row["member_state"],
         joined_at=row["joined_at"],
         market=row["market"],
         tier=None if lapsed else row["tier"],
-        tier_ends_at=None if lapsed else row["ends_at"],
+        tier_ends_at=None if lapsed else ends_at,
         tier_lapsed=lapsed,
         consented=row["consented"],
         consent_expires_at=row["consent_expires_at"],
     )
+
+
+def coarse(instant: datetime, now: datetime) -> datetime:
+    """An instant to come, as a partner may know it: the start of its UTC day, or this very moment on the last day.
+
+    Every partner that a member consented to sees the same tier; its exact end would let them match the member (law 8).
+    """
+    day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
+    return max(day, now + timedelta(microseconds=1))

@@ -15,6 +15,10 @@ class MemberRef:
     id: UUID | None = None
     external_id: str | None = None
 
+    def __post_init__(self) -> None:
+        check_name(self.alias)
+        check_name(self.external_id)
+
 
 @dataclass(frozen=True, slots=True)
 class PerkRef:
@@ -22,6 +26,15 @@ class PerkRef:
 
     id: UUID | None = None
     handle: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.handle)
+
+
+def check_name(name: str | None) -> None:
+    """BadInput for what no name can hold: PostgreSQL refuses NUL, and with it everybody's questions of that batch."""
+    if name is not None and not name.isprintable():
+        raise BadInput("a name has printable characters only")
 
 
 def reachable_member(actor: Actor, member: MemberRef | None) -> MemberRef:

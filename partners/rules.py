@@ -7,6 +7,7 @@ need to know is a field of `Facts`.
 
 from datetime import date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
@@ -84,22 +85,28 @@ def tier_refusal(facts: Facts, rule: str, required: str) -> Refusal:
 
 
 class MemberFor(RuleModel):
-    """The member joined at least so many days of 24 hours ago."""
+    """The member joined at least so many calendar days ago, in the perk's zone: whole days, since the very instant
+    of joining would let two partners match a member (law 8)."""
 
     sentence: ClassVar[str] = "A member for at least {days} days."
     kind: Literal["member_for"] = "member_for"
     days: Annotated[int, Field(ge=1, le=36_500)]
 
+    def due(self, facts: Facts) -> datetime:
+        """The start of the day on which the days are full."""
+        joined = facts.member.joined_at.astimezone(ZoneInfo(facts.perk.zone)).date()
+        return start_of_day(joined + timedelta(days=self.days), facts.perk.zone)
+
     def refusal(self, facts: Facts) -> Refusal | None:
         """JOINED_TOO_RECENTLY until the days are full."""
-        due = facts.member.joined_at + timedelta(days=self.days)
+        due = self.due(facts)
         if facts.now >= due:
             return None
         return Refusal(RefusalCode.JOINED_TOO_RECENTLY, self.kind, due, required=f"{self.days} days")
 
     def changes(self, facts: Facts) -> tuple[datetime | None, ...]:
         """When the days are full."""
-        return (facts.member.joined_at + timedelta(days=self.days),)
+        return (self.due(facts),)
 
 
 class Market(RuleModel):
@@ -116,9 +123,8 @@ class Market(RuleModel):
         """WRONG_MARKET, also for a member without one."""
         if facts.member.market in self.markets:
             return None
-        return Refusal(
-            RefusalCode.WRONG_MARKET, self.kind, required=", ".join(self.markets), current=facts.member.market
-        )
+        # The market itself is not told: it belongs to what identifies a member.
+        return Refusal(RefusalCode.WRONG_MARKET, self.kind, required=", ".join(self.markets))
 
 
 class EarlyAccess(RuleModel):

@@ -109,6 +109,14 @@ class CompilingExecutor(StrawberryGraphQLCoreExecutionContext):
             self._positions = plans.under(self.variable_values.coerced)
             self._compile_after = plans.compile_after
 
+    def release(self) -> None:
+        """Cuts the executor's reference to itself, so that a request's memory goes with the request.
+
+        Otherwise it waits for the garbage collector, whose full runs visit every prepared document.
+        """
+        if not self.background_futures:
+            del self.async_helpers
+
     def complete_object_value(
         self,
         return_type: GraphQLObjectType,

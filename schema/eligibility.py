@@ -10,6 +10,7 @@ from partners.errors import BadInput, NotFound
 from partners.facts import RefusalCode
 from partners.references import reachable_member
 from schema.context import Context, Info
+from schema.members import MAY_SEE_TIER
 from schema.outcomes import SENTENCES
 from schema.permissions import Members, Partners, Staff, field, object_type
 from schema.references import MemberBy, PerkBy
@@ -24,7 +25,7 @@ class EligibilityRefusal:
     message: str = field(description="The same for people.")
     rule: str = field(description="The kind of the rule that refuses.")
     required: str | None = field(description="What the rule asks for.")
-    current: str | None = field(description="What the member has.")
+    current: str | None = field(permission=MAY_SEE_TIER, description="What the member has.")
     eligible_again_at: datetime | None = field(description="When time alone lifts it; null when it does not.")
 
 

@@ -90,12 +90,13 @@ async def execute(
         plans=operation.plans if compiled and not closed else None,
         **extra,
     )
-    result = executor.execute_operation()
-    if not isinstance(result, ExecutionResult):
-        try:
+    try:
+        result = executor.execute_operation()
+        if not isinstance(result, ExecutionResult):
             async with asyncio.timeout(timeout_s):
                 result = await cast(Awaitable[ExecutionResult], result)
-        except TimeoutError:
-            message = f"The request was stopped after {timeout_s:g} s."
-            raise Rejected.because("TIMEOUT", message) from None
+    except TimeoutError:
+        raise Rejected.because("TIMEOUT", f"The request was stopped after {timeout_s:g} s.") from None
+    finally:
+        executor.release()
     return result.data, result.errors

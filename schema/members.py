@@ -32,9 +32,11 @@ class Tier:
 class Member(Node):
     alias: str | None = field(description="The name of the member to the partner that asks; null for others.")
     tier: Tier | None = field(permission=MAY_SEE_TIER, description="The tier in force; null without one.")
-    tier_since: datetime | None = field(permission=MAY_SEE_TIER, description="When that tier began.")
+    tier_since: datetime | None = field(
+        permission=MAY_SEE_TIER, description="When that tier began; partners see the day."
+    )
     tier_until: datetime | None = field(
-        permission=MAY_SEE_TIER, description="When that tier ends; null: no end is set."
+        permission=MAY_SEE_TIER, description="When that tier ends; partners see the day. Null: no end is set."
     )
     state: MemberState = field(description="Whether the membership is in force.")
     external_id: str | None = field(permission=MAY_IDENTIFY, description="The operator's own id.")
@@ -50,13 +52,18 @@ class Member(Node):
             tier=None
             if seen.tier is None
             else Tier(handle=seen.tier, name=seen.tier_name or "", rank=seen.tier_rank or 0),
-            tier_since=seen.tier_since,
-            tier_until=seen.tier_until,
+            tier_since=day_of(seen.tier_since) if for_partner else seen.tier_since,
+            tier_until=day_of(seen.tier_until) if for_partner else seen.tier_until,
             state=MemberState(seen.state),
             external_id=None if for_partner else seen.external_id,
             market=None if for_partner else seen.market,
             joined_at=None if for_partner else seen.joined_at,
         )
+
+
+def day_of(instant: datetime | None) -> datetime | None:
+    """The start of an instant's UTC day: what several partners see of one tier must not tell them whose it is."""
+    return None if instant is None else instant.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 async def find_me(info: Info) -> Member | None:

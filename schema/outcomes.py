@@ -7,6 +7,7 @@ import strawberry
 
 from partners.eligibility import Decision
 from partners.facts import Refusal, RefusalCode
+from schema.members import MAY_SEE_TIER
 from schema.permissions import field, interface, object_type
 
 strawberry.enum(
@@ -53,7 +54,7 @@ class Refused(UserError):
 @object_type(description="The member's tier does not suffice.")
 class TierTooLow(UserError):
     required: str | None = field(description="The tier, or the tiers, that would.")
-    current: str | None = field(description="The member's tier; null without one.")
+    current: str | None = field(permission=MAY_SEE_TIER, description="The member's tier; null without one.")
 
 
 @object_type(description="The allowance of this period is used up.")

@@ -1,10 +1,13 @@
 """Valid rows by one call each: a test passes only what it is about."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
+
+from sqlalchemy import text
 
 from gateway.database import Database
 from partners import audit, catalogue, consents, eligibility, members, tables, tiers
@@ -16,6 +19,8 @@ from partners.programme import Programme
 from partners.redemptions import Outcome, Return, confirm_hold, reverse_redemption
 from partners.references import MemberRef, PerkRef
 from partners.tables import AssignmentCause, PartnerKind, PerkKind, PerkState, Stock
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -237,6 +242,15 @@ class Club:
         """Rows of a statement: for what only the database knows, and for states that no function makes yet."""
         async with self.database.connection() as connection:
             return list(await connection.fetch(statement, *given))
+
+    async def at_once(self, row: str, calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+        """Answers of calls that truly meet: a lock on `row` (as `hold WHERE id = …`) holds them up until all wait."""
+        async with self.database.sessions() as session:
+            await session.execute(text(f"SELECT FROM {row} FOR UPDATE"))
+            tasks = [asyncio.create_task(call) for call in calls]
+            await asyncio.sleep(0.2)
+            await session.rollback()
+        return list(await asyncio.gather(*tasks))
 
     async def taken(self, perk: tables.Perk) -> int:
         async with self.database.sessions() as session:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import aiohttp
 from sqlalchemy import text
 
 from auth.caller import Caller, CallerKind
@@ -50,16 +50,14 @@ class Unanswered(Exception):
 class Voice:
     """One caller with its token: called with a document and its variables it returns the data, or raises Unanswered."""
 
-    http: httpx.AsyncClient
+    http: aiohttp.ClientSession
     token: str
 
     async def __call__(self, document: str, **variables: object) -> dict[str, Any]:
-        response = await self.http.post(
-            "/graphql",
-            json={"query": document, "variables": variables},
-            headers={"authorization": f"Bearer {self.token}"},
-        )
-        body: dict[str, Any] = response.json()
+        headers = {"authorization": f"Bearer {self.token}"}
+        request = {"query": document, "variables": variables}
+        async with self.http.post("/graphql", json=request, headers=headers) as response:
+            body: dict[str, Any] = await response.json()
         if "errors" in body:
             error = body["errors"][0]
             raise Unanswered(f"{error['extensions']['code']}: {error['message']}")
@@ -73,7 +71,7 @@ class Club:
     by `aliases` once they consented."""
 
     service: Service
-    http: httpx.AsyncClient
+    http: aiohttp.ClientSession
     partners: dict[str, Voice] = field(default_factory=dict)
     ids: dict[str, UUID] = field(default_factory=dict)
     aliases: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -129,14 +127,11 @@ async def sign_in_partners(club: Club, handles: Iterable[str], credentials: Path
         if credentials is not None:
             keep_private(credentials, {"baseUrl": club.service.authority.issuer, "clients": clients})
     for client in clients:
-        response = await club.http.post(
-            "/oauth/token",
-            data={"grant_type": "client_credentials"},
-            auth=(client["clientId"], client["clientSecret"]),
-        )
-        if response.is_error:
-            raise Unanswered(f"no token for {client['clientId']} of {credentials}: {response.text}")
-        club.partners[client["partner"]] = Voice(club.http, response.json()["access_token"])
+        auth = aiohttp.BasicAuth(client["clientId"], client["clientSecret"])
+        async with club.http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=auth) as response:
+            if not response.ok:
+                raise Unanswered(f"no token for {client['clientId']} of {credentials}: {await response.text()}")
+            club.partners[client["partner"]] = Voice(club.http, (await response.json())["access_token"])
 
 
 def read_clients(file: Path | None) -> list[dict[str, str]]:

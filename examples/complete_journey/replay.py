@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import aiohttp
+import uvloop
 
 from examples.complete_journey.attempts import Purpose, attempts_of, move_windows, replay, replay_again
-from examples.complete_journey.club import CONNECTIONS, Club, Unanswered, create_partners, sign_in_partners
+from examples.complete_journey.club import Club, Unanswered, create_partners, sign_in_partners
 from examples.complete_journey.files import Files, write_files
 from examples.complete_journey.journey import Journey, read_journey
 from examples.complete_journey.proofs import broken_laws, prove_log, read_books
@@ -85,23 +86,23 @@ def serving(settings: Settings) -> Iterator[None]:
     process = subprocess.Popen([PERKS, "serve", "--port", str(settings.port)], env=os.environ | environment(settings))
     deadline = time.monotonic() + START_SECONDS_MAX
     try:
-        with httpx.Client(base_url=settings.address) as http:
-            while not ready(http):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise Unanswered("the service did not start")
-                time.sleep(0.05)
+        while not listening(settings.port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Unanswered("the service did not start")
+            time.sleep(0.05)
         yield
     finally:
         process.terminate()
         process.wait()
 
 
-def ready(http: httpx.Client) -> bool:
-    """Whether the service answers that it is."""
+def listening(port: int) -> bool:
+    """Whether anybody listens on the port; the first request then waits until the service is ready."""
     try:
-        return http.get("/readyz").is_success
-    except httpx.TransportError:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
         return False
+    return True
 
 
 def free_port() -> int:
@@ -112,14 +113,10 @@ def free_port() -> int:
         return port
 
 
-async def replay_over_http(settings: Settings, journey: Journey, credentials: Path | None) -> Result:
-    """The whole over HTTP."""
-    limits = httpx.Limits(max_connections=CONNECTIONS)
-    async with (
-        served(settings) as operator,
-        httpx.AsyncClient(base_url=settings.address, limits=limits, timeout=30) as http,
-    ):
-        return await run(Club(operator, http), journey, FOLDER, credentials)
+async def replay_over_http(settings: Settings, journey: Journey, folder: Path, credentials: Path | None) -> Result:
+    """The whole over HTTP; files go to the folder."""
+    async with served(settings) as operator, aiohttp.ClientSession(settings.address) as http:
+        return await run(Club(operator, http), journey, folder, credentials)
 
 
 def main() -> int:
@@ -135,8 +132,8 @@ def main() -> int:
     try:
         with service(arguments.base_url) as settings:
             credentials = arguments.credentials if arguments.base_url is not None else None
-            result = asyncio.run(replay_over_http(settings, journey, credentials))
-    except (PerksError, EmbeddedError, Unanswered, httpx.HTTPError) as fault:
+            result = uvloop.run(replay_over_http(settings, journey, FOLDER, credentials))
+    except (PerksError, EmbeddedError, Unanswered, aiohttp.ClientError) as fault:
         print(f"replay: {fault}", file=sys.stderr)
         return 1
     print("\n".join(told(result)))

@@ -191,7 +191,7 @@ def run(
             return importing.counts
 
         counts = on_service(work)
-    found = {name: counts[name] for name in (*Outcome, BAD)}
+    found = {f"{name}": counts[name] for name in (*Outcome, BAD)}
     if as_json:
         show(found)
     else:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from auth.server import TOKEN_PATH
 from auth.tables import Client
 from auth.tokens import mint_access_token
 from gateway.app import GRAPHQL_PATH, Service
-from gateway.demo.club import PARTNER, PARTNERS, STRANGER, USUAL_PERK
+from gateway.demo.club import NEWCOMER, PARTNER, PARTNERS, STRANGER, TIERS, USUAL_PERK
 from partners import tables
 from partners.eligibility import Question, decide, learn
 from partners.errors import NotFound
@@ -96,6 +97,12 @@ class Handout(Entry):
         """The client of a partner."""
         return next(client for client in self.clients if client.partner == partner)
 
+    @property
+    def newcomer(self) -> MemberEntry:
+        """A member of the first tier whom the partner knows: the club's own, unless it was tried out on."""
+        fitting = [one for one in self.members if one.tier == TIERS[0] and PARTNER in one.aliases]
+        return next((one for one in fitting if one.external_id == NEWCOMER), fitting[0])
+
     def member_named(self, external_id: str) -> MemberEntry:
         """One member."""
         return next(member for member in self.members if member.external_id == external_id)
@@ -123,12 +130,14 @@ async def hand_out(service: Service) -> Handout:
 
 async def keep_clients(session: AsyncSession, file: Path, now: datetime) -> list[ClientEntry]:
     """A client for each partner, with all scopes. The database has hashes only, so the secrets are kept in a file
-    beside the operator's own; where it is lost the client gets one more secret."""
+    beside the operator's own, which may be of several databases; where it is lost a client gets one more secret."""
     kept = await asyncio.to_thread(read_clients, file)
-    known = {client.partner: client for client in kept}
-    clients = [await keep_client(session, entry.handle, known.get(entry.handle), now) for entry in PARTNERS]
-    if clients != kept:
-        write_private(file, CLIENTS.dump_json(clients, by_alias=True, indent=1))
+    clients = [
+        await keep_client(session, entry.handle, [one for one in kept if one.partner == entry.handle], now)
+        for entry in PARTNERS
+    ]
+    if new := [client for client in clients if client not in kept]:
+        await asyncio.to_thread(write_private, file, CLIENTS.dump_json(kept + new, by_alias=True, indent=1))
     return clients
 
 
@@ -140,24 +149,23 @@ def read_clients(file: Path) -> list[ClientEntry]:
         return []
 
 
-async def keep_client(session: AsyncSession, handle: str, known: ClientEntry | None, now: datetime) -> ClientEntry:
-    """The known client while its secret holds, else the partner's demo client with one more, else a new client."""
-    if known is not None:
+async def keep_client(session: AsyncSession, handle: str, known: Sequence[ClientEntry], now: datetime) -> ClientEntry:
+    """The known client whose secret holds, else the partner's demo client with one more, else a new client."""
+    for client in known:
         try:
-            await authenticate_client(session, known.client_id, known.client_secret, now)
+            await authenticate_client(session, client.client_id, client.client_secret, now)
         except InvalidClientError:
-            pass
-        else:
-            return known
+            continue
+        return client
     partner = (await session.scalars(select(tables.Partner).where(tables.Partner.handle == handle))).one()
     owned = select(Client).where(Client.partner_id == partner.id, Client.name == CLIENT_NAME).order_by(col(Client.id))
-    client = await session.scalar(owned.limit(1))
-    if client is None:
+    found = await session.scalar(owned.limit(1))
+    if found is None:
         scopes = scopes_of(CallerKind.PARTNER)
-        client, secret = await register_client(session, partner, CLIENT_NAME, scopes, now)
+        found, secret = await register_client(session, partner, CLIENT_NAME, scopes, now)
     else:
-        secret = await add_secret(session, client, now)
-    return ClientEntry(partner=handle, client_id=client.id, client_secret=secret, scopes=client.scopes)
+        secret = await add_secret(session, found, now)
+    return ClientEntry(partner=handle, client_id=found.id, client_secret=secret, scopes=found.scopes)
 
 
 MEMBERS = text("""

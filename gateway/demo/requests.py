@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from gateway.demo.club import HARD_PERK, NEWCOMER, PARTNER, USUAL_PERK
+from gateway.demo.club import HARD_PERK, PARTNER, USUAL_PERK
 from gateway.demo.handout import Handout
 from partners.tables.columns import new_id
 
@@ -14,11 +14,22 @@ FIELD = """sed 's/.*"{}":"\\([^"]*\\)".*/\\1/'"""
 
 def script(handout: Handout) -> Iterator[str]:
     """Comments and commands, which make a whole script; no comment has a sign that a shell would take for more."""
-    client, member = handout.client(PARTNER), handout.member_named(handout.member)
-    alias, other = member.aliases[PARTNER], handout.member_named(NEWCOMER).aliases[PARTNER]
     key = f"demo-{new_id().hex[-8:]}"
     yield f"URL={handout.base_url}"
     yield "# 1. The partner: the car club gets a token for its client, good for ten minutes"
+    yield from partner_asks(handout)
+    yield "# 2. The member: a token as the member app has one, but for 12 hours, and the catalogue with what is locked"
+    yield from member_claims(handout, key)
+    yield "# 3. The partner again: confirms by the code that the member shows"
+    yield from partner_confirms(key)
+    yield "# 4. Staff: a token as after signing in, but for 12 hours, and what was recorded of this member"
+    yield from staff_audit(handout)
+
+
+def partner_asks(handout: Handout) -> Iterator[str]:
+    """A token, a tier, and two questions of eligibility."""
+    client, member = handout.client(PARTNER), handout.member_named(handout.member)
+    alias, other = member.aliases[PARTNER], handout.newcomer.aliases[PARTNER]
     yield (
         f"PARTNER=$(curl -sS $URL/oauth/token -u {client.client_id}:{client.client_secret}"
         f" -d grant_type=client_credentials | {FIELD.format('access_token')})"
@@ -41,11 +52,13 @@ def script(handout: Handout) -> Iterator[str]:
             ]
         },
     )
-    yield "# 2. The member: a token as the member app has one, but for 12 hours, and the catalogue with what is locked"
+
+
+def member_claims(handout: Handout, key: str) -> Iterator[str]:
+    """The catalogue and a claim, whose answer is kept for the code in it."""
     yield f"MEMBER={handout.tokens.member}"
     yield ask(
-        "MEMBER",
-        "{ perks(first: 20) { nodes { handle title closesOn eligibility { eligible refusals { code } } } } }",
+        "MEMBER", "{ perks(first: 20) { nodes { handle title closesOn eligibility { eligible refusals { code } } } } }"
     )
     yield "# ... claims one and gets a code to show; paste it again and the same hold is answered, replayed"
     claim = ask(
@@ -55,7 +68,10 @@ def script(handout: Handout) -> Iterator[str]:
         {"input": {"perk": {"handle": USUAL_PERK}, "idempotencyKey": key}},
     )
     yield f"HELD=$({claim}) && printf '%s\\n' \"$HELD\""
-    yield "# 3. The partner again: confirms by the code that the member shows"
+
+
+def partner_confirms(key: str) -> Iterator[str]:
+    """The code, and what comes of it."""
     yield f"CODE=$(printf '%s\\n' \"$HELD\" | {FIELD.format('code')})"
     yield ask(
         "PARTNER",
@@ -63,13 +79,16 @@ def script(handout: Handout) -> Iterator[str]:
         " tier member { alias } } userErrors { code message } } }",
         {"input": {"hold": {"code": CODE}, "idempotencyKey": key}},
     )
-    yield "# 4. Staff: a token as after signing in, but for 12 hours, and what was recorded of this member"
+
+
+def staff_audit(handout: Handout) -> Iterator[str]:
+    """The last entries about the member."""
     yield f"STAFF={handout.tokens.staff}"
     yield ask(
         "STAFF",
         "query($filter: AuditFilter) { auditEntries(filter: $filter, first: 5) { nodes { at action outcome reasons"
         " actorKind leafHash } } }",
-        {"filter": {"member": member.id}},
+        {"filter": {"member": handout.member_named(handout.member).id}},
     )
 
 

@@ -1,4 +1,4 @@
-"""`perks demo` as somebody runs it: what it prints can be pasted, it can be stopped and started, and it checks itself."""
+"""`perks demo` as somebody runs it: what it prints can be pasted, it stops and starts again, and it checks itself."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from sqlmodel import select
 
 from gateway import embedded
 from gateway.app import Service, open_service, utc_now
+from gateway.cli import run
 from gateway.demo.calls import Api, Reply
 from gateway.demo.club import PERKS
 from gateway.demo.handout import CLIENTS_FILE, FILE, Handout, hand_out
@@ -38,6 +39,7 @@ from tests.conftest import SECRET
 
 PERKS_COMMAND = Path(sys.executable).with_name("perks")
 SECONDS_MAX = 60
+Perks = Callable[..., tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,27 @@ def test_scripts_get_a_file_that_only_they_can_read(demo: Demo) -> None:
     assert {len(member["aliases"]) for member in handout["members"]} == {2, 3}
 
 
-def test_a_running_demo_can_be_walked_any_number_of_times(demo: Demo) -> None:
+@pytest.fixture
+def perks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Perks:
+    """A command in this process, from a folder: its exit code and all it printed."""
+
+    def command(folder: Path, *arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(folder)
+        status = run(arguments)
+        return status, "".join(capsys.readouterr())
+
+    for name in os.environ.keys() - environment().keys():
+        monkeypatch.delenv(name)
+    return command
+
+
+def test_a_running_demo_can_be_walked_any_number_of_times(demo: Demo, perks: Perks) -> None:
     for _ in range(2):
         status, printed = perks(demo.folder, "demo", "--check", "--base-url", demo.handout["baseUrl"])
         assert (status, printed.count("✗")) == (0, 0), printed
 
 
-def test_the_check_serves_walks_and_ends_beside_a_running_demo(demo: Demo) -> None:
+def test_the_check_serves_walks_and_ends_beside_a_running_demo(demo: Demo, perks: Perks) -> None:
     before = (demo.folder / FILE).read_bytes()
     status, printed = perks(demo.folder, "demo", "--check")
     assert (status, printed.count("✗")) == (0, 0), printed
@@ -158,17 +174,23 @@ def test_the_check_serves_walks_and_ends_beside_a_running_demo(demo: Demo) -> No
     assert (demo.folder / FILE).read_bytes() == before
 
 
-def test_a_folder_serves_one_demo_at_a_time(demo: Demo) -> None:
+def test_a_folder_serves_one_demo_at_a_time(demo: Demo, perks: Perks) -> None:
     status, printed = perks(demo.folder, "demo", "--port", "0")
     assert status == 1
     assert printed.startswith("perks: ")
     assert "choose another data folder" in printed
 
 
-def test_a_base_url_that_nobody_wrote_a_file_for_is_one_line(tmp_path: Path) -> None:
+def test_a_base_url_that_nobody_wrote_a_file_for_is_one_line(tmp_path: Path, perks: Perks) -> None:
     status, printed = perks(tmp_path, "demo", "--check", "--base-url", "http://127.0.0.1:9")
     assert status == 1
     assert printed == "perks: build/demo.json can't be read: start `perks demo` in this folder first\n"
+
+
+def test_a_base_url_without_a_check_is_wrong_use(tmp_path: Path, perks: Perks) -> None:
+    status, printed = perks(tmp_path, "demo", "--base-url", "http://127.0.0.1:9")
+    assert (status, printed.count("\n")) == (2, 1)
+    assert "--base-url goes with --check" in printed
 
 
 def test_it_stops_cleanly_and_goes_on_with_what_was_done(tmp_path: Path) -> None:
@@ -182,20 +204,6 @@ def test_it_stops_cleanly_and_goes_on_with_what_was_done(tmp_path: Path) -> None
         checked = pasted(second, "sh")[1]["eligibilities"][0]["decision"]
         assert checked["allowance"]["remaining"] == 7
         assert second.stop(signal.SIGTERM) == (0, "# stopped; what was done is kept for the next time\n", "")
-
-
-def perks(folder: Path, *arguments: str) -> tuple[int, str]:
-    """A command from beginning to end: its exit code and all it printed."""
-    done = subprocess.run(
-        [PERKS_COMMAND, *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS_MAX,
-    )
-    return done.returncode, done.stdout
 
 
 @pytest.fixture
@@ -227,7 +235,7 @@ async def test_seeding_again_changes_nothing(service: Service) -> None:
     async with service.database.connection() as connection:
         assert await check_laws(connection, utc_now()) == []
         left = await connection.fetchval(
-            "SELECT c.units - c.taken FROM capacity c JOIN perk p ON p.id = c.perk_id WHERE p.handle LIKE '%/prototype-%'"
+            "SELECT units - taken FROM capacity JOIN perk ON id = perk_id WHERE handle = 'silverline/prototype-drive'"
         )
     assert left == 0
 

@@ -1,5 +1,6 @@
 """GraphQL over HTTP as a client meets it, with a port of what npm's `graphql-http` audits."""
 
+import gc
 import json
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from auth.caller import CallerKind
 from schema.http import GraphQLEndpoint
 from schema.permissions import Public, field, object_type
-from tests.toy_schema import admit, client, schema, token
+from tests.toy_schema import ToyContext, admit, client, schema, token
 
 JSON = "application/json"
 GRAPHQL = "application/graphql-response+json"
@@ -331,6 +332,17 @@ async def test_a_bug_outside_any_field_is_internal(http: httpx.AsyncClient) -> N
         response = await ask(http, "{ thing { name } }", headers={"authorization": "Bearer nobody"})
     assert (response.status_code, codes(response)) == (500, ["INTERNAL"])
     assert len(logs) == 1
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector(http: httpx.AsyncClient) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        response = await ask(http, "{ thing { name } things { id parts { id } } }")
+        left = [thing for thing in gc.get_objects() if isinstance(thing, ToyContext)]
+    finally:
+        gc.enable()
+    assert (response.status_code, left) == (200, [])
 
 
 async def test_introspection_is_answered_from_memory(http: httpx.AsyncClient) -> None:

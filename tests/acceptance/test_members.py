@@ -1,5 +1,6 @@
 """Members, tiers, consents, the viewer and `node`: who may see whom."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 from tests.api import Api
@@ -130,3 +131,24 @@ async def test_node_fetches_what_is_in_sight_and_nothing_else(api: Api, club: Cl
     for id in (f"member_{member.id.hex}", "perk_", "nonsense", "perk_" + "z" * 32, f"entry_{member.id.hex}"):
         assert (await api.partner(partner)(NODE, id=id)).data["node"] is None
     assert (await api.staff()(NODE, id=f"member_{member.id.hex}")).data["node"]["__typename"] == "Member"
+
+
+async def test_no_instant_of_a_members_life_reaches_two_partners(api: Api, club: Club) -> None:
+    partner = await club.partner()
+    perk = await club.perk(partner, rules=[{"kind": "member_for", "days": 800}])
+    open_perk = await club.perk(partner, rules=[{"kind": "tier_at_least", "tier": "silver"}])
+    member = await club.member()
+    await club.assign(member, "silver", ends_at=club.now + timedelta(days=9, hours=3))
+    alias = await club.consent(member, partner)
+    query = """
+    query($member: MemberBy!, $young: PerkBy!, $open: PerkBy!) {
+      member(by: $member) { tierSince tierUntil }
+      young: eligibility(member: $member, perk: $young) { eligibleAgainAt validUntil }
+      open: eligibility(member: $member, perk: $open) { validUntil }
+    }
+    """
+    by = {"member": {"alias": alias}, "young": {"handle": perk.handle}, "open": {"handle": open_perk.handle}}
+    told = (await api.partner(partner)(query, **by)).data
+    instants = [*told["member"].values(), *told["young"].values(), *told["open"].values()]
+    assert all(instant.endswith("T00:00:00.000000Z") for instant in instants)
+    assert len(instants) == 5

@@ -15,6 +15,7 @@ from tests.benchmarks.report import as_table, in_words
 from tests.benchmarks.runs import NAMES, run_all
 
 BUILD = Path(__file__).parent.parent.parent / "build"
+WIDTH_MIN = 120  # the table's, also into a pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=NAMES, help="just this scenario; may be repeated")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, WIDTH_MIN)
     try:
         results = run_all(BUILD, options.only or NAMES, quick=options.quick, tell=console.print)
     except (Unfit, WrongAnswer, EmbeddedError) as fault:

@@ -25,7 +25,7 @@ ONCE_EVER = [{"kind": "allowance", "period": "EVER", "otherwise": 1}]
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The answers by outcome, when it was sold out and when everybody had an answer, in seconds since the first claim was sent."""
+    """The answers by outcome; when it was sold out and all were answered, in seconds since the first claim was sent."""
 
     outcomes: dict[str, int]
     sold_out_s: float
@@ -131,11 +131,13 @@ def outcome_of(body: bytes) -> str:
 async def check_drop(service: Service, handle: str, drop: Drop) -> None:
     """WrongAnswer unless exactly the units there were are held, and everybody else was told why not."""
     async with service.database.connection() as connection:
-        held, taken = await connection.fetchrow(
+        row = await connection.fetchrow(
             "SELECT (SELECT count(DISTINCT member_id) FROM hold h WHERE h.perk_id = p.id AND h.state = 'HELD'), c.taken"
             " FROM perk p JOIN capacity c ON c.perk_id = p.id WHERE p.handle = $1",
             handle,
         )
+    assert row is not None
+    held, taken = row
     expected = {"HELD": UNITS, "CAPACITY_EXHAUSTED": CLAIMANTS - UNITS}
     if (held, taken) != (UNITS, UNITS) or drop.outcomes != expected:
         raise WrongAnswer(f"the drop held {held} and took {taken} of {UNITS}; answers: {drop.outcomes}")

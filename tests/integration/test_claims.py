@@ -1,6 +1,5 @@
 """Claims on the real database: what a batch answers, what a key may do, what an allowance leaves (laws 1 to 3)."""
 
-import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -137,7 +136,7 @@ async def test_one_key_on_two_perks_at_once_acts_once(club: Club) -> None:
     for _ in range(5):
         member = await club.member(partner)
         claims = [await club.claim_of(member, perk, key="one") for perk in perks]
-        answers = await asyncio.gather(*(club.claim_all([claim]) for claim in claims))
+        answers = await club.at_once("capacity", (club.claim_all([claim]) for claim in claims))
         assert Counter(answer.outcome for [answer] in answers)["HELD"] == 1
         assert {answer.outcome for [answer] in answers} <= {"HELD", "KEY_RACE", "KEY_REUSED"}
         assert {(await club.claim(member, perk, key="one")).outcome for perk in perks} == {"REPLAYED", "KEY_REUSED"}

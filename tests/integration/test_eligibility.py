@@ -226,6 +226,21 @@ def test_everybody_names_members_in_a_way_of_their_own(
             reachable_member(actor, reference)
 
 
+@pytest.mark.parametrize("name", ["a\x00", "\ud800", "a\nb"])
+def test_a_name_that_the_database_would_choke_on_never_reaches_it(name: str) -> None:
+    for reference in ({"alias": name}, {"external_id": name}):
+        with pytest.raises(BadInput):
+            MemberRef(**reference)
+    with pytest.raises(BadInput):
+        PerkRef(handle=name)
+
+
+@pytest.mark.parametrize("kind", [ActorKind.PARTNER, ActorKind.MEMBER])
+def test_an_actor_without_a_bound_is_not_made(kind: ActorKind) -> None:
+    with pytest.raises(ValueError, match="would reach everything"):
+        Actor(kind, "someone")
+
+
 async def test_a_member_speaks_for_herself_alone(club: Club) -> None:
     member, other = await club.member(), await club.member()
     actor = member_actor(member)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from partners.errors import BadInput
-from partners.facts import Facts, MemberFacts, PerkFacts, RefusalCode
+from partners.facts import Facts, MemberFacts, PerkFacts, RefusalCode, start_of_day
 from partners.policies import policy_of, validate_rules
 from partners.rules import RULES, Allowance, EarlyAccess, Market, MemberFor, RuleModel, TierAtLeast, TierIn
 from partners.standing import STANDING
@@ -66,7 +66,7 @@ DECLARED: list[tuple[RuleModel, Facts, str | None, datetime | None]] = [
     (TierIn(allowed=("silver", "black")), facts(), "TIER_TOO_LOW", None),
     (TierIn(allowed=("gold",)), facts(LAPSED), "TIER_EXPIRED", None),
     (MemberFor(days=100), facts(), None, None),
-    (MemberFor(days=101), facts(), "JOINED_TOO_RECENTLY", NOW + DAY),
+    (MemberFor(days=101), facts(), "JOINED_TOO_RECENTLY", start_of_day(NOW.date() + DAY, "UTC")),
     (Market(markets=("DE", "CH")), facts(), None, None),
     (Market(markets=("DE",)), facts(), "WRONG_MARKET", None),
     (Market(markets=("DE",)), facts(replace(GOLD, market=None)), "WRONG_MARKET", None),
