@@ -1,6 +1,7 @@
 """The composition root: what is made at start, how it is wired, and the one ASGI application."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -142,6 +143,9 @@ class Gateway:
                 SCHEMA, admit=admission(service), graphiql=self._settings.graphiql, folder=OPERATIONS
             )
             self._router.router.routes[:] = routes_of(service, self._graphql)
+            # What was made at start stays for ever: full collections need not visit it again and again.
+            gc.collect()
+            gc.freeze()
             yield service
 
     @asynccontextmanager

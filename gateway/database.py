@@ -44,6 +44,7 @@ def open_database(url: str, *, connections: int) -> Database:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=5,
+        hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"timeout": 5, "server_settings": {"application_name": "perks", "jit": "off"}},

@@ -78,15 +78,14 @@ def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
         return Decision(False, (refusal,), now, known.policy_version, capacity_remaining=known.perk.left)
     facts = Facts(now, ranks, known.member, known.perk, known.used)
     refusals = refusals_of(known.policy, facts)
-    changes = [*standing_changes(facts), *(instant for rule in known.policy.rules for instant in rule.changes(facts))]
-    ahead = sorted({instant for instant in changes if instant is not None and instant > now})
+    ahead = instants_ahead(known.policy, facts)
     return Decision(
         eligible=not refusals,
         refusals=refusals,
         evaluated_at=now,
         policy_version=known.policy_version,
-        valid_until=next(iter(ahead), None),
-        eligible_again_at=eligible_again_at(known.policy, facts, refusals, ahead),
+        valid_until=min(ahead, default=None),
+        eligible_again_at=eligible_again_at(known.policy, facts, refusals, ahead) if refusals else None,
         allowance=allowance_left(known.policy, facts),
         capacity_remaining=known.perk.left,
     )
@@ -94,18 +93,29 @@ def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
 
 def refusals_of(policy: Policy, facts: Facts) -> tuple[Refusal, ...]:
     """What every rule says that fails: those that all perks have first, then the policy's."""
-    found = [standing(facts) for standing in STANDING] + [rule.refusal(facts) for rule in policy.rules]
-    return tuple(refusal for refusal in found if refusal is not None)
+    found = [refusal for standing in STANDING if (refusal := standing(facts)) is not None]
+    for rule in policy.rules:
+        if (refusal := rule.refusal(facts)) is not None:
+            found.append(refusal)
+    return tuple(found)
+
+
+def instants_ahead(policy: Policy, facts: Facts) -> list[datetime]:
+    """The instants to come at which time alone may change some rule's answer, in no order."""
+    now = facts.now
+    ahead = [instant for instant in standing_changes(facts) if instant is not None and instant > now]
+    for rule in policy.rules:
+        ahead += [instant for instant in rule.changes(facts) if instant is not None and instant > now]
+    return ahead
 
 
 def eligible_again_at(
     policy: Policy, facts: Facts, refusals: Sequence[Refusal], ahead: Sequence[datetime]
 ) -> datetime | None:
     """The first of the instants ahead at which nothing refuses: while one reason passes, others may come."""
-    passing = [refusal.eligible_again_at for refusal in refusals]
-    if not refusals or None in passing:
+    if any(refusal.eligible_again_at is None for refusal in refusals):
         return None
-    return next((instant for instant in ahead if not refusals_of(policy, facts.at(instant))), None)
+    return next((instant for instant in sorted(set(ahead)) if not refusals_of(policy, facts.at(instant))), None)
 
 
 def allowance_left(policy: Policy, facts: Facts) -> AllowanceLeft | None:

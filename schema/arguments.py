@@ -14,6 +14,8 @@ from strawberry.types.base import StrawberryList, StrawberryMaybe, StrawberryOpt
 from strawberry.types.field import StrawberryField
 from strawberry.types.info import Info
 
+from schema.shortcut import DIRECT, Resolved
+
 Convert = Callable[[Any], Any]
 DEFINITION = "strawberry-definition"
 
@@ -23,6 +25,7 @@ def resolve_directly(schema: strawberry.Schema) -> None:
     for root in (schema._schema.query_type, schema._schema.mutation_type):
         for core in () if root is None else root.fields.values():
             core.resolve = direct(core.extensions[DEFINITION], schema)
+            core.extensions[DIRECT] = True
 
 
 def direct(field: StrawberryField, schema: strawberry.Schema) -> Callable[..., Any]:
@@ -31,7 +34,9 @@ def direct(field: StrawberryField, schema: strawberry.Schema) -> Callable[..., A
     function = cast("Callable[..., Any]", field.base_resolver.wrapped_func)
     make = arguments_of(field, schema)
 
-    def resolve(_: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
+    def resolve(source: Any, info: GraphQLResolveInfo[Any], **given: Any) -> Any:
+        if source.__class__ is Resolved:
+            return source.give()
         return function(Info(_raw_info=info, _field=field), **make(given))
 
     return resolve

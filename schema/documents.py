@@ -35,6 +35,7 @@ from schema.completion import Plans
 from schema.enforcement import Demands
 from schema.errors import FormattedError, Rejected
 from schema.limits import Limits, check, exceeded
+from schema.shortcut import Shortcut
 
 VALIDATION_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 VALIDATION_ERRORS_MAX = 10
@@ -85,6 +86,7 @@ class Operation:
         self.fragments = {name: FragmentDetails(node) for name, node in fragment_definitions.items()}
         self.demands = Demands(schema, node, fragment_definitions)
         self.plans = Plans(node, fragment_definitions)
+        self.shortcut = Shortcut.of(schema, node, fragment_definitions)
         # Only the schema can answer it and nothing in the request can change that, so one answer serves all.
         self.introspects = not node.variable_definitions and all(
             isinstance(selection, FieldNode) and selection.name.value.startswith("__")

@@ -150,10 +150,10 @@ async def try_one(club: Club, campaign: Campaign, attempt: Attempt, *, asking: b
 
 
 def claimant(club: Club, campaign: Campaign, attempt: Attempt) -> tuple[Voice, dict[str, str] | None]:
-    """Who claims. Coupons of type A are a household's own, so it claims itself; those of types B and C are anybody's
-    who was addressed, so the partner claims at the till, for the alias it knows. It has none for a stranger."""
+    """Who claims. A household claims its own coupons itself; those that everybody got are claimed by the partner at the
+    till, for the alias that it knows. It has none for a stranger, who can only claim for itself."""
     alias = club.aliases.get((campaign.partner, external_id(attempt.household)))
-    if campaign.type == "a" or alias is None:
+    if campaign.personal or alias is None:
         return club.member(attempt.household), None
     return club.partners[campaign.partner], {"alias": alias}
 

@@ -65,6 +65,11 @@ class Campaign:
         return f"{self.partner}/campaign-{self.id}"
 
     @property
+    def personal(self) -> bool:
+        """Whether each household was sent coupons of its own, chosen for it, instead of all there are."""
+        return self.type in COUPONS_SENT
+
+    @property
     def allowance(self) -> int:
         """How many coupons each household was sent."""
         return COUPONS_SENT.get(self.type, self.coupons)

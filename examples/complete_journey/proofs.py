@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -32,10 +31,6 @@ class Books:
     def differ_from(self, outcomes: list[Outcome]) -> set[str]:
         """Redemptions that only one side has: the partners or who made them."""
         return self.listed.keys() ^ {one.redemption for one in outcomes if one.redemption is not None}
-
-    def by_tier(self) -> Counter[str]:
-        """How many by the member's tier."""
-        return Counter(tier for _, tier in self.listed.values())
 
 
 async def read_books(club: Club) -> Books:

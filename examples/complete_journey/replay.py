@@ -72,9 +72,13 @@ def service(base_url: str | None) -> Iterator[Settings]:
         with addressed(join=True, base_url=base_url) as settings:
             yield settings
         return
+    if taken := [name for name in ("DATABASE_URL", "REDIS_URL") if name in os.environ]:
+        raise Unanswered(f"{' and '.join(taken)} set: say --base-url to replay on that service, or unset")
+    port = free_port()
+    own = {"host": "127.0.0.1", "port": port, "base_url": f"http://127.0.0.1:{port}", "log_level": "WARNING"}
     with (
         tempfile.TemporaryDirectory(prefix="complete-journey-") as folder,
-        addressed(data_folder=Path(folder), port=free_port(), log_level="WARNING") as settings,
+        addressed(data_folder=Path(folder), **own) as settings,
         serving(settings),
     ):
         yield settings
@@ -116,7 +120,10 @@ def free_port() -> int:
 async def replay_over_http(settings: Settings, journey: Journey, folder: Path, credentials: Path | None) -> Result:
     """The whole over HTTP; files go to the folder."""
     async with served(settings) as operator, aiohttp.ClientSession(settings.address) as http:
-        return await run(Club(operator, http), journey, folder, credentials)
+        try:
+            return await run(Club(operator, http), journey, folder, credentials)
+        except aiohttp.ClientError as fault:
+            raise Unanswered(str(fault)) from fault
 
 
 def main() -> int:
@@ -126,6 +133,8 @@ def main() -> int:
     parser.add_argument("--credentials", type=Path, default=FOLDER / "credentials.json", help="its partners' clients")
     parser.add_argument("--households", type=int, help="only so many, those that used the most coupons")
     arguments = parser.parse_args()
+    if arguments.households is not None and arguments.households < 1:
+        parser.error("--households: at least 1")
     journey = read_journey()
     if arguments.households is not None:
         journey = journey.part(arguments.households)
@@ -133,7 +142,7 @@ def main() -> int:
         with service(arguments.base_url) as settings:
             credentials = arguments.credentials if arguments.base_url is not None else None
             result = uvloop.run(replay_over_http(settings, journey, FOLDER, credentials))
-    except (PerksError, EmbeddedError, Unanswered, aiohttp.ClientError) as fault:
+    except (PerksError, EmbeddedError, Unanswered) as fault:
         print(f"replay: {fault}", file=sys.stderr)
         return 1
     print("\n".join(told(result)))

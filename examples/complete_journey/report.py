@@ -76,8 +76,10 @@ def told_of_replay(result: Result) -> Iterator[str]:
     uses, days = result.uses, {one.attempt.day for one in result.uses}
     accepted = [one for one in uses if one.redemption]
     refused = [one for one in uses if not one.redemption]
+    themselves = sum(result.journey.campaigns[one.attempt.campaign].personal for one in uses)
     surprises = sum(one.surprising for one in result.outcomes)
     yield f"replayed    {len(uses):,} uses on {len(days)} days ({result.replayed_in:.0f} s)"
+    yield f"  claimed   {themselves:,} by members themselves, {len(uses) - themselves:,} by partners at the till"
     yield f"  accepted  {len(accepted):,}, {tiers_of(tier for _, tier in result.books.listed.values())}"
     yield f"  refused   {len(refused):,}{reasons(refused)}"
     yield from (f"            {one.attempt.key}" for one in refused[:NAMED_MAX])

@@ -85,6 +85,7 @@ async def finding(check: str, looking: Awaitable[str]) -> Finding:
 
 
 async def ping(address: str) -> str:
+    """Whether the cache answers."""
     cache = Redis.from_url(address, socket_connect_timeout=2, socket_timeout=2)
     try:
         await cache.ping()

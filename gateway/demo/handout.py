@@ -10,7 +10,6 @@ from pathlib import Path
 from authlib.oauth2.rfc6749 import InvalidClientError  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
@@ -25,6 +24,7 @@ from gateway.demo.club import NEWCOMER, PARTNER, PARTNERS, STRANGER, TIERS, USUA
 from partners import tables
 from partners.eligibility import Question, decide, learn
 from partners.errors import NotFound
+from partners.members import view_members
 from partners.references import MemberRef, PerkRef
 from schema.ids import MEMBER, PERK, read_id, show_id
 
@@ -168,28 +168,20 @@ async def keep_client(session: AsyncSession, handle: str, known: Sequence[Client
     return ClientEntry(partner=handle, client_id=found.id, client_secret=secret, scopes=found.scopes)
 
 
-MEMBERS = text("""
-SELECT m.id, m.external_id, t.tier, s.handles, s.aliases FROM member m
-LEFT JOIN LATERAL (SELECT a.tier, a.ends_at FROM tier_assignment a WHERE a.member_id = m.id AND a.starts_at <= :now
-  ORDER BY a.starts_at DESC, a.id DESC LIMIT 1) AS t ON t.ends_at IS NULL OR t.ends_at > :now
-CROSS JOIN LATERAL (SELECT coalesce(array_agg(b.handle ORDER BY b.id), '{}') AS handles,
-    coalesce(array_agg(a.alias ORDER BY b.id), '{}') AS aliases
-  FROM member_alias a JOIN partner b ON b.id = a.partner_id
-  WHERE a.member_id = m.id AND live_consent(m.id, a.partner_id, :now)) AS s
-WHERE m.external_id LIKE 'member-%' ORDER BY m.external_id
-""")
-
-
 async def list_members(session: AsyncSession, now: datetime) -> list[MemberEntry]:
-    """The thousand as each partner may know them now."""
+    """The thousand, as the platform and as each partner may know them now."""
+    rows = await session.execute(select(tables.Partner.handle, tables.Partner.id))
+    ids = (await session.scalars(select(tables.Member.id).where(col(tables.Member.external_id).like("member-%")))).all()
+    known = {handle: await view_members(session, ids, partner_id=partner, now=now) for handle, partner in rows}
+    everybody = await view_members(session, ids, partner_id=None, now=now)
     return [
         MemberEntry(
-            external_id=row.external_id,
-            id=show_id(MEMBER, row.id),
-            tier=row.tier,
-            aliases=dict(zip(row.handles, row.aliases, strict=True)),
+            external_id=one.external_id,
+            id=show_id(MEMBER, one.id),
+            tier=one.tier,
+            aliases={handle: seen[one.id].alias or "" for handle, seen in known.items() if one.id in seen},
         )
-        for row in await session.execute(MEMBERS, {"now": now})
+        for one in sorted(everybody.values(), key=lambda one: one.external_id)
     ]
 
 

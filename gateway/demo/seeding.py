@@ -13,7 +13,7 @@ from gateway.demo.club import PARTNERS, PERKS, TIERS, PerkEntry, members
 from partners import catalogue, tables
 from partners.actors import SYSTEM, Actor, ActorKind
 from partners.eligibility import Known, Question, decide, learn
-from partners.errors import PerksError
+from partners.errors import Conflict
 from partners.holds import Claim, claim_batch
 from partners.idempotency import fingerprint
 from partners.import_rows import MemberRow
@@ -26,10 +26,8 @@ from partners.tables.columns import UUID, new_id
 CANDIDATES_MAX = 60
 
 
-class NotTheDemo(PerksError):
+class NotTheDemo(Conflict):
     """The database or the programme is somebody's own, and the demo keeps its hands off."""
-
-    code = "NOT_THE_DEMO"
 
 
 async def seed(service: Service) -> None:

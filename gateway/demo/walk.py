@@ -3,7 +3,7 @@
 import json
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from string import Template
 from typing import Any
@@ -77,7 +77,7 @@ class Walk:
 
     def show(self, question: str, reply: Reply) -> None:
         """Question and answer, compact; what is a secret to others is a secret here."""
-        self.say(wrapped(f"{question}", "    ", "        "))
+        self.say(wrapped(question, "    ", "        "))
         status = "" if reply.status == 200 else f"{reply.status} "
         self.say(wrapped(status + answer_of(reply), "    → ", "      "))
 
@@ -89,12 +89,6 @@ class Walk:
 
 
 Step = Callable[[Walk], None]
-
-
-def walk_through(walk: Walk, steps: Sequence[Step]) -> None:
-    """All steps in order; a wrong one does not keep the others from being tried."""
-    for step in steps:
-        walk.take(step)
 
 
 def answer_of(reply: Reply) -> str:

@@ -36,7 +36,17 @@ class World:
         row = self.row | {"consented": consented, "consent_expires_at": ends if consented else None}
         policy = policy_of(self.rules if rules is None else rules)
         return Known(
-            UUID(int=1), UUID(int=2), 1, 1, 900, policy, self.perk, self.used, UUID(int=3), 1, member_of(row, False, now)
+            UUID(int=1),
+            UUID(int=2),
+            1,
+            1,
+            900,
+            policy,
+            self.perk,
+            self.used,
+            UUID(int=3),
+            1,
+            member_of(row, False, now),
         )
 
     def decide(self, now: datetime, rules: Sequence[Rule] | None = None) -> Decision:
