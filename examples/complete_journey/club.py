@@ -127,10 +127,14 @@ async def sign_in_partners(club: Club, handles: Iterable[str], credentials: Path
         if credentials is not None:
             keep_private(credentials, {"baseUrl": club.service.authority.issuer, "clients": clients})
     for client in clients:
-        auth = aiohttp.BasicAuth(client["clientId"], client["clientSecret"])
-        async with club.http.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=auth) as response:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": client["id"],
+            "client_secret": client["secret"],
+        }
+        async with club.http.post("/oauth/token", data=form) as response:
             if not response.ok:
-                raise Unanswered(f"no token for {client['clientId']} of {credentials}: {await response.text()}")
+                raise Unanswered(f"no token for {client['id']} of {credentials}: {await response.text()}")
             club.partners[client["partner"]] = Voice(club.http, (await response.json())["access_token"])
 
 
@@ -147,7 +151,7 @@ async def add_client(club: Club, handle: str) -> dict[str, str]:
     async with club.service.database.sessions.begin() as session:
         [partner] = await list_partners(session, None, handle=handle, first=1, after=None)
         client, secret = await register_client(session, partner, CLIENT_NAME, PARTNER_SCOPES, club.service.clock())
-    return {"partner": handle, "clientId": client.id, "clientSecret": secret}
+    return {"partner": handle, "id": client.id, "secret": secret}
 
 
 def keep_private(file: Path, credentials: Mapping[str, Any]) -> None:

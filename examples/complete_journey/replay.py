@@ -75,10 +75,15 @@ def service(base_url: str | None) -> Iterator[Settings]:
     if taken := [name for name in ("DATABASE_URL", "REDIS_URL") if name in os.environ]:
         raise Unanswered(f"{' and '.join(taken)} set: say --base-url to replay on that service, or unset")
     port = free_port()
-    own = {"host": "127.0.0.1", "port": port, "base_url": f"http://127.0.0.1:{port}", "log_level": "WARNING"}
     with (
         tempfile.TemporaryDirectory(prefix="complete-journey-") as folder,
-        addressed(data_folder=Path(folder), **own) as settings,
+        addressed(
+            data_folder=Path(folder),
+            host="127.0.0.1",
+            port=port,
+            base_url=f"http://127.0.0.1:{port}",
+            log_level="WARNING",
+        ) as settings,
         serving(settings),
     ):
         yield settings

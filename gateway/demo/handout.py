@@ -45,8 +45,8 @@ class ClientEntry(Entry):
     """One partner's OAuth client."""
 
     partner: str
-    client_id: str
-    client_secret: str
+    id: str
+    secret: str
     scopes: list[str]
 
 
@@ -153,7 +153,7 @@ async def keep_client(session: AsyncSession, handle: str, known: Sequence[Client
     """The known client whose secret holds, else the partner's demo client with one more, else a new client."""
     for client in known:
         try:
-            await authenticate_client(session, client.client_id, client.client_secret, now)
+            await authenticate_client(session, client.id, client.secret, now)
         except InvalidClientError:
             continue
         return client
@@ -165,7 +165,7 @@ async def keep_client(session: AsyncSession, handle: str, known: Sequence[Client
         found, secret = await register_client(session, partner, CLIENT_NAME, scopes, now)
     else:
         secret = await add_secret(session, found, now)
-    return ClientEntry(partner=handle, client_id=found.id, client_secret=secret, scopes=found.scopes)
+    return ClientEntry(partner=handle, id=found.id, secret=secret, scopes=found.scopes)
 
 
 async def list_members(session: AsyncSession, now: datetime) -> list[MemberEntry]:

@@ -121,7 +121,7 @@ def tokens_that_do_not_hold(walk: Walk) -> None:
     walk.expect("without a header: anonymous, without a right", reply.value == {"kind": "ANONYMOUS", "scopes": []})
     reply = walk.ask("nobody", "perks { nodes { handle } }")
     walk.expect("and nothing to see", (reply.status, reply.codes) == (401, ["UNAUTHENTICATED"]))
-    refused = walk.api.token(client.client_id, "not the secret", None)
+    refused = walk.api.token(client.id, "not the secret", None)
     walk.show("somebody: POST /oauth/token with a wrong secret", refused)
     walk.expect("no token", (refused.status, refused.body["error"]) == (401, "invalid_client"))
 

@@ -31,7 +31,7 @@ def partner_asks(handout: Handout) -> Iterator[str]:
     client, member = handout.client(PARTNER), handout.member_named(handout.member)
     alias, other = member.aliases[PARTNER], handout.newcomer.aliases[PARTNER]
     yield (
-        f"PARTNER=$(curl -sS $URL/oauth/token -u {client.client_id}:{client.client_secret}"
+        f"PARTNER=$(curl -sS $URL/oauth/token -u {client.id}:{client.secret}"
         f" -d grant_type=client_credentials | {FIELD.format('access_token')})"
     )
     yield f"# ... asks of what tier a member is, {member.external_id} to the platform"

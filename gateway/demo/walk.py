@@ -69,7 +69,7 @@ class Walk:
     def voice(self, partner: str, *scopes: str) -> Reply:
         """A token for a partner's client, which then speaks as the partner, or with fewer rights as `a weak client`."""
         client = self.handout.client(partner)
-        reply = self.api.token(client.client_id, client.client_secret, " ".join(scopes) or None)
+        reply = self.api.token(client.id, client.secret, " ".join(scopes) or None)
         name = "a weak client" if scopes else partner
         self.voices[name] = Voice(name, reply.body.get("access_token"))
         self.show(f"{name}: POST /oauth/token grant_type=client_credentials {' '.join(scopes)}".rstrip(), reply)

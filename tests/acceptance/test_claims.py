@@ -20,7 +20,8 @@ mutation($input: ClaimPerkInput!) {
 CONFIRM = """
 mutation($input: ConfirmHoldInput!) {
   confirmHold(input: $input) {
-    replayed redemption { id fulfilment leafHash perk { handle } member { alias tier { handle } } } userErrors { code path }
+    replayed redemption { id fulfilment leafHash perk { handle } member { alias tier { handle } } }
+    userErrors { code path }
   }
 }
 """

@@ -1,7 +1,7 @@
 """The example on real input, a part of it: imported, replayed over HTTP with OAuth tokens, and proved."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,20 +34,25 @@ def part(journey: Journey) -> Journey:
 
 
 @pytest.fixture(scope="module")
-async def settings(servers: Servers, new_database: Callable[[], Awaitable[str]], secret: bytes) -> Settings:
-    return Settings(
+async def running(
+    servers: Servers, new_database: Callable[[], Awaitable[str]], secret: bytes
+) -> AsyncIterator[Settings]:
+    """The service in a process of its own, on the tests' servers."""
+    settings = Settings(
         database_url=await new_database(),
         redis_url=servers.redis_url,
         secret=SecretStr(secret.decode()),
         port=free_port(),
         log_level="WARNING",
     )
+    with serving(settings):
+        yield settings
 
 
 @pytest.fixture(scope="module")
-async def result(settings: Settings, part: Journey, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    with serving(settings):
-        return await replay_over_http(settings, part, tmp_path_factory.mktemp("journey"), None)
+async def result(running: Settings, part: Journey, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The part, replayed once for all tests."""
+    return await replay_over_http(running, part, tmp_path_factory.mktemp("journey"), None)
 
 
 def test_the_data_is_the_year_that_the_readme_tells_of(journey: Journey) -> None:
@@ -134,16 +139,15 @@ def test_the_report_tells_the_figures(result: Result) -> None:
 
 
 async def test_the_credentials_are_kept_so_that_a_later_run_speaks_with_the_same_clients(
-    settings: Settings, result: Result, tmp_path: Path
+    running: Settings, result: Result, tmp_path: Path
 ) -> None:
-    file = tmp_path / "credentials.json"
-    with serving(settings):
-        async with served(settings) as operator, aiohttp.ClientSession(settings.address) as http:
-            names = []
-            for club in (Club(operator, http), Club(operator, http)):
-                await create_partners(club, result.journey.partners)
-                await sign_in_partners(club, result.journey.partners, file)
-                names.append([await voice(VIEWER) for voice in club.partners.values()])
-    assert names[0] == names[1]
-    assert [one["viewer"]["partner"]["handle"] for one in names[0]] == ["type-a", "type-b", "type-c"]
+    file, partners, viewers = tmp_path / "credentials.json", result.journey.partners, []
+    async with served(running) as operator, aiohttp.ClientSession(running.address) as http:
+        for _ in range(2):
+            club = Club(operator, http)
+            await create_partners(club, partners)
+            await sign_in_partners(club, partners, file)
+            viewers.append([(await voice(VIEWER))["viewer"] for voice in club.partners.values()])
+    assert viewers[0] == viewers[1]
+    assert [viewer["partner"]["handle"] for viewer in viewers[0]] == ["type-a", "type-b", "type-c"]
     assert file.stat().st_mode & 0o777 == 0o600

@@ -29,7 +29,7 @@ REDEMPTIONS_PER_PARTNER = 5_000
 LARGE = 10_000_000
 TIERS = ("member", "silver", "gold", "black")
 MARKETS = ("CH", "DE", "FR", "IT")
-MONTHLY = {"kind": "allowance", "period": "MONTH", "units": {"gold": 12, "black": 20}, "otherwise": 6}
+MONTHLY = {"kind": "allowance", "period": "MONTH", "units": {"gold": 60, "black": 90}, "otherwise": 30}
 POLICIES: tuple[list[dict[str, Any]], ...] = (
     [MONTHLY],
     [{"kind": "market", "markets": MARKETS}, MONTHLY],

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
 
 from auth.server import TOKEN_PATH
 from tests.benchmarks.club import Brand
-from tests.benchmarks.load import Load, drive, http_request
+from tests.benchmarks.load import KEY, Load, drive, http_request
 from tests.benchmarks.processes import Server, Spending, bare_command, own_environment, serving
 from tests.benchmarks.scenarios import Scenario
 
@@ -36,7 +37,8 @@ def measure(scenario: Scenario, plan: Plan, server: Server, brands: Sequence[Bra
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
         [body] = scenario.bodies(brands[0], 1)
         headers = {"authorization": f"Bearer {tokens[0]}", "content-type": "application/json"}
-        answer = client.post("/graphql", content=body, headers=headers)
+        fresh = body.replace(KEY.encode(), token_hex(len(KEY) // 2).encode())
+        answer = client.post("/graphql", content=fresh, headers=headers)
     scenario.check(answer.json())
     drive(requests, server.port, plan.folder, expect=scenario.expect, connections=CONNECTIONS, seconds=WARM_UP_SECONDS)
     return {"asks": scenario.sentence, "answer_bytes": len(answer.content)} | figures(

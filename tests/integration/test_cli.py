@@ -76,7 +76,7 @@ def test_every_command_and_every_option_has_help() -> None:
     page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
     for name, command in found.items():
         assert command.help, name
-        assert all(f"`{word}`" in page or f"{word} " in page or f" {word}`" in page for word in name.split()), name
+        assert all(word in page for word in name.split()), name
         for parameter in command.params:
             if parameter.name != "help":
                 assert getattr(parameter, "help", None), f"{name} {parameter.name}"

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -158,7 +159,7 @@ async def test_an_impossible_consent_is_refused(club: Club) -> None:
 
 async def test_an_impossible_member_is_refused_and_a_second_one_of_a_name_too(club: Club, database: Database) -> None:
     member = await club.member()
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"external_id": ""},
         {"external_id": " "},
         {"external_id": "x" * 201},
@@ -168,10 +169,10 @@ async def test_an_impossible_member_is_refused_and_a_second_one_of_a_name_too(cl
         {"joined_at": club.now + TICK},
     ]
     for given in wrong:
-        values = {"external_id": uuid4().hex, "market": "CH", "joined_at": None} | given
+        values: dict[str, Any] = {"external_id": uuid4().hex, "market": "CH", "joined_at": None} | given
         with pytest.raises(BadInput):
             async with database.sessions.begin() as session:
-                await members.enrol_member(session, **values, actor=SYSTEM, now=club.now)  # type: ignore[arg-type]
+                await members.enrol_member(session, **values, actor=SYSTEM, now=club.now)
     with pytest.raises(Conflict):
         async with database.sessions.begin() as session:
             await members.enrol_member(

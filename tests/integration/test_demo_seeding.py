@@ -96,8 +96,8 @@ async def test_clients_keep_their_secrets_and_get_new_ones_where_the_file_is_los
     (service.settings.data_folder / CLIENTS_FILE).unlink()
     renewed = (await hand_out(service)).clients
     assert again == first
-    assert [client.client_id for client in renewed] == [client.client_id for client in first]
-    assert not {client.client_secret for client in renewed} & {client.client_secret for client in first}
+    assert [client.id for client in renewed] == [client.id for client in first]
+    assert not {client.secret for client in renewed} & {client.secret for client in first}
 
 
 async def test_another_club_is_left_alone(service: Service) -> None:

@@ -8,16 +8,17 @@ import pytest
 
 from gateway.database import Database
 from partners import redemptions
+from partners.actors import Actor
 from partners.errors import BadInput
 from partners.redemptions import RedemptionFilter, Return
 from partners.tables import Stock
-from tests.factories import STAFF, Actor, Club, member_actor, partner_actor
+from tests.factories import STAFF, Club, member_actor, partner_actor
 
 TICK = timedelta(microseconds=1)
 
 
-async def a_redemption(club: Club, **settings: object) -> tuple[UUID, Actor]:
-    perk = await club.perk(units=5, **settings)
+async def a_redemption(club: Club, *, reversal_days: int = 90) -> tuple[UUID, Actor]:
+    perk = await club.perk(units=5, reversal_days=reversal_days)
     partner = club.partners[perk.partner_id]
     hold = await club.hold(await club.member(partner), perk)
     return await club.redeemed(hold), partner_actor(partner)

@@ -154,7 +154,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EVENTS, st.sets(st.integers(0, 40)), st.integers(1, 4), st.integers(1, 4))
 def test_any_order_of_events_answers_everyone_once(
     events: list[tuple[str, object]], failing: set[int], batch_max: int, queue_max: int
