@@ -26,7 +26,7 @@ from gateway.sequencer import keep_sequencing
 from gateway.settings import Settings, SettingsInvalid
 from partners.keys import Keys, derive_keys
 from partners.log import origin_of
-from partners.programme import Programme, keep_programme, read_programme
+from partners.programme import Programme, keep_programme, read_programme, require_programme
 from schema.context import Context, Resources, open_resources
 from schema.http import GraphQLEndpoint
 from schema.root import SCHEMA
@@ -59,8 +59,12 @@ class Service:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, *, clock: Clock = utc_now) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, *, clock: Clock = utc_now, keeps_programme: bool = True
+) -> AsyncIterator[Service]:
     """Opens database and cache, checks that both fit this version, and closes them again.
+
+    A service that `keeps_programme` brings the database's tiers in step with the file; others find them there.
 
     Raises PerksError with one line for an operator: an address missing, not migrated, an impossible programme.
     """
@@ -75,7 +79,7 @@ async def open_service(settings: Settings, *, clock: Clock = utc_now) -> AsyncIt
         closing.push_async_callback(cache.aclose)
         await require_migrated(database.engine)
         async with database.sessions.begin() as session:
-            await keep_programme(session, programme)
+            await (keep_programme if keeps_programme else require_programme)(session, programme)
             await ensure_signing_key(session, secret, clock())
         ring = KeyRing(database.sessions, secret)
         await ring.load(clock())

@@ -65,7 +65,7 @@ async def work_until_told(settings: Settings) -> None:
     stop = asyncio.Event()
     for told in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(told, stop.set)
-    async with served(settings) as service, working(service):
+    async with served(settings, keeps_programme=True) as service, working(service):
         structlog.get_logger().info("working")
         await stop.wait()
 

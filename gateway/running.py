@@ -145,13 +145,16 @@ async def bring_up_to_date(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator["Service"]:
-    """The service for one command, without web and workers; Unavailable when the database can't be reached."""
+async def served(settings: Settings, *, keeps_programme: bool = False) -> AsyncIterator["Service"]:
+    """The service for one command, without web and workers; Unavailable when the database can't be reached.
+
+    What serves or works `keeps_programme`; a command finds the programme in the database, or stops.
+    """
     from gateway.app import open_service  # half a second, which --help and `audit verify` do without
 
     with reaching_database():
         async with AsyncExitStack() as closing:
-            yield await closing.enter_async_context(open_service(settings))
+            yield await closing.enter_async_context(open_service(settings, keeps_programme=keeps_programme))
 
 
 @contextmanager

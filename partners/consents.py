@@ -81,15 +81,19 @@ async def live_consent(session: AsyncSession, member_id: UUID, partner_id: UUID)
     )
 
 
-async def list_consents(session: AsyncSession, member_id: UUID) -> list[tuple[tables.Consent, tables.Partner]]:
+async def list_consents(
+    session: AsyncSession, member_id: UUID, now: datetime
+) -> list[tuple[tables.Consent, tables.Partner]]:
     """A member's live consents with the partners they are for, oldest first."""
+    consent = tables.Consent
     rows = await session.execute(
-        select(tables.Consent, tables.Partner)
-        .join(tables.Partner, col(tables.Partner.id) == tables.Consent.partner_id)
-        .where(tables.Consent.member_id == member_id, tables.Consent.state == ConsentState.GRANTED)
-        .order_by(col(tables.Consent.granted_at))
+        select(consent, tables.Partner)
+        .join(tables.Partner, col(tables.Partner.id) == consent.partner_id)
+        .where(consent.member_id == member_id, consent.state == ConsentState.GRANTED)
+        .where(col(consent.expires_at).is_(None) | (col(consent.expires_at) > now))
+        .order_by(col(consent.granted_at))
     )
-    return [(consent, partner) for consent, partner in rows]
+    return [(found, partner) for found, partner in rows]
 
 
 def subject_of(consent: tables.Consent) -> audit.Subject:

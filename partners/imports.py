@@ -39,7 +39,8 @@ SELECT m.external_id, m.id, m.state, m.market, m.joined_at, t.tier, t.ends_at AS
   ARRAY(SELECT c.partner_id FROM consent c WHERE c.member_id = m.id AND c.state = 'GRANTED'
     AND (c.expires_at IS NULL OR c.expires_at > $2)) AS consents
 FROM member m LEFT JOIN LATERAL (SELECT s.tier, s.ends_at FROM tier_assignment s
-  WHERE s.member_id = m.id AND s.starts_at <= $2 ORDER BY s.starts_at DESC, s.id DESC LIMIT 1) AS t ON true
+  WHERE s.member_id = m.id AND s.starts_at <= $2 AND (s.ends_at IS NULL OR s.ends_at > s.starts_at)
+  ORDER BY s.starts_at DESC, s.id DESC LIMIT 1) AS t ON true
 WHERE m.id = ANY ($1)
 """
 ENROL = """

@@ -118,6 +118,18 @@ def read_programme(path: Path) -> Programme:
         raise ProgrammeInvalid(f"{path}: {faults}") from None
 
 
+async def require_programme(session: AsyncSession, programme: Programme) -> None:
+    """ProgrammeInvalid unless the database has just these tiers: a command must not change them by the way.
+
+    A database without any gets them.
+    """
+    stored = {(tier.handle, tier.name, tier.rank) for tier in await session.scalars(select(tables.Tier))}
+    if not stored:
+        await keep_programme(session, programme)
+    elif stored != {(tier.handle, tier.name, tier.rank) for tier in programme.tiers}:
+        raise ProgrammeInvalid("the database's tiers are not those of programme.toml: set PERKS_PROGRAMME to its file")
+
+
 async def keep_programme(session: AsyncSession, programme: Programme) -> None:
     """Brings the tables in step with the file; a tier that members have or had can't vanish from it.
 

@@ -90,7 +90,9 @@ async def claim_perk(info: Info, input: ClaimPerkInput) -> ClaimPerkPayload:
         assert known is not None
         claim = Claim(context.actor, key, content, context.now, known, decision)
         claimed = await context.resources.claims.submit(known.perk_id, claim)
-        if claimed.outcome not in ("STALE", "KEY_RACE"):
+        # Two equal claims in one batch share an answer, which may have been another moment's no.
+        told_anothers_no = claimed.outcome == "REFUSED" and decision.eligible
+        if claimed.outcome not in ("STALE", "KEY_RACE") and not told_anothers_no:
             return await claim_payload(info, claimed, decision)
     raise TryAgain("the facts keep changing; try again")
 

@@ -105,4 +105,4 @@ async def list_consents(info: Info) -> list[Consent]:
     member_id = info.context.actor.member_id
     assert member_id is not None
     async with info.context.reading() as session:
-        return [Consent.of(*row) for row in await consents.list_consents(session, member_id)]
+        return [Consent.of(*row) for row in await consents.list_consents(session, member_id, info.context.now)]

@@ -51,18 +51,26 @@ async def run(club: Club, journey: Journey, folder: Path, credentials: Path | No
 
 
 async def import_files(settings: Settings, files: Files) -> None:
-    """`perks import` for each file; Unanswered with its words when it fails."""
-    for noun, file in (("members", files.members), ("activity", files.activity), ("perks", files.perks)):
-        process = await asyncio.create_subprocess_exec(
-            PERKS,
-            *("import", noun, str(file)),
-            env=os.environ | environment(settings),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        if process.returncode:
-            raise Unanswered(f"perks import {noun}: {output.decode().strip()}")
+    """`perks import` for each file; activity is of members, so they come first."""
+    await asyncio.gather(
+        perks_import(settings, "members", files.members),
+        perks_import(settings, "perks", files.perks),
+    )
+    await perks_import(settings, "activity", files.activity)
+
+
+async def perks_import(settings: Settings, noun: str, file: Path) -> None:
+    """The command in a process; Unanswered with its words when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        PERKS,
+        *("import", noun, str(file)),
+        env=os.environ | environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise Unanswered(f"perks import {noun}: {output.decode().strip()}")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def listen_anywhere(settings: Settings) -> socket.socket:
 
 async def prepare(settings: Settings) -> Handout:
     """The club in the database, and what is handed out of it."""
-    async with served(settings) as service:
+    async with served(settings, keeps_programme=True) as service:
         await seed(service)
         return await hand_out(service)
 

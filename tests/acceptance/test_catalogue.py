@@ -9,7 +9,9 @@ from tests.factories import Club
 PERKS = """
 query($filter: PerkFilter, $member: MemberBy, $first: Int, $after: String) {
   perks(filter: $filter, member: $member, first: $first, after: $after) {
-    nodes { id handle state partner { handle } eligibility { eligible refusals { code } } rules { kind sentence settings } }
+    nodes {
+      id handle state partner { handle } eligibility { eligible refusals { code } } rules { kind sentence settings }
+    }
     edges { cursor }
     pageInfo { hasNextPage hasPreviousPage endCursor }
   }
@@ -17,7 +19,9 @@ query($filter: PerkFilter, $member: MemberBy, $first: Int, $after: String) {
 """
 PERK = "query($by: PerkBy!) { perk(by: $by) { id handle title capacity capacityRemaining policyVersion opensAt } }"
 CREATE = """
-mutation($input: CreatePerkInput!) { createPerk(input: $input) { perk { id handle state policyVersion rules { kind } } } }
+mutation($input: CreatePerkInput!) {
+  createPerk(input: $input) { perk { id handle state policyVersion rules { kind } } }
+}
 """
 UPDATE = """
 mutation($input: UpdatePerkInput!) { updatePerk(input: $input) { perk { title capacity closesOn policyVersion } } }

@@ -30,7 +30,7 @@ def journey() -> Journey:
 
 @pytest.fixture(scope="module")
 def part(journey: Journey) -> Journey:
-    return journey.part(100, CAMPAIGNS)
+    return journey.part(50, CAMPAIGNS)
 
 
 @pytest.fixture(scope="module")

@@ -128,3 +128,14 @@ async def test_all_missing_scopes_are_named(api: Api, club: Club) -> None:
     assert answer.status == 403
     assert answer.code == "INSUFFICIENT_SCOPE"
     assert answer.error["extensions"]["missingScopes"] == ["eligibility:read", "member.tier:read", "redemptions:read"]
+
+
+async def test_nul_is_refused_before_it_can_spoil_anybody_elses_answer(api: Api, club: Club) -> None:
+    partner = await club.partner()
+    perk = await club.perk(partner)
+    voice = api.partner(partner)
+    by_variable = await voice(CHECK, member={"alias": "a\x00b"}, perk={"handle": perk.handle})
+    in_text = CHECK.replace("member: $member", 'member: {alias: "a\\u{0}b"}').replace("$member: MemberBy, ", "")
+    by_text = await voice(in_text, perk={"handle": perk.handle})
+    assert (by_variable.status, by_variable.code) == (400, "BAD_REQUEST")
+    assert (by_text.status, by_text.code) == (400, "BAD_REQUEST")

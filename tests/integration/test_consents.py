@@ -139,7 +139,7 @@ async def test_a_members_consents_are_listed_with_their_partners(club: Club) -> 
         await grant(club, member.id, partner.id, now=club.now + place * TICK)
     await club.withdraw(member, partners[1])
     async with club.database.sessions() as session:
-        listed = await consents.list_consents(session, member.id)
+        listed = await consents.list_consents(session, member.id, club.now)
     assert [partner.id for _, partner in listed] == [partners[0].id, partners[2].id]
 
 
