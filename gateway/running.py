@@ -1,9 +1,11 @@
 """How a command gets its service: settings, servers (embedded where no address is given) and a database in shape."""
 
 import asyncio
+import importlib
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -60,6 +62,8 @@ def start_or_join(settings: Settings, closing: ExitStack, *, join: bool) -> Sett
     """The settings completed by servers of this process or of one that has announced itself; EmbeddedError."""
     folder, deadline = settings.data_folder, time.monotonic() + OTHER_COMMAND_SECONDS_MAX
     database, cache = settings.database_url is None, settings.redis_url is None
+    # The half second and more that the service's modules take goes by while the servers start.
+    threading.Thread(target=importlib.import_module, args=("gateway.app",)).start()
     while True:
         try:
             servers = closing.enter_context(embedded.start(folder, database=database, cache=cache))
