@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 GRAPHQL_PATH = "/graphql"
+GARBAGE_THRESHOLD = 20_000  # objects; at 700 collections took 10 % of a check (docs/performance.md)
 OPERATIONS = Path(__file__).parent.parent / "schema" / "operations"
 
 
@@ -150,6 +151,7 @@ class Gateway:
             # What was made at start stays for ever: full collections need not visit it again and again.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GARBAGE_THRESHOLD)
             yield service
 
     @asynccontextmanager

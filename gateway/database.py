@@ -1,5 +1,6 @@
 """The one engine: sessions for ordinary work, and bare connections for statements that are their own transaction."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,19 +14,35 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from gateway.settings import SettingsInvalid
 
+# The statements are few, prepared and made for one plan each; planning a batch of claims anew cost more than running
+# it (docs/performance.md). For the same reason no statement leaves a condition open with `$1 IS NULL OR`.
+SERVER_SETTINGS = {"application_name": "perks", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+OTHERS = 4  # connections kept free for mutations, the sweeper and the sequencer
+
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One process's way to PostgreSQL. `reading` makes sessions in autocommit: a read is one round trip, not three."""
+    """One process's way to PostgreSQL.
+
+    Reads and bare statements wait for `turns`, first come first served, since SQLAlchemy's own pool lets newcomers
+    pass those who wait. Nobody may ask for a second turn with one in hand.
+    """
 
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
-    reading: async_sessionmaker[AsyncSession]
+    autocommit: async_sessionmaker[AsyncSession]
+    turns: asyncio.Semaphore
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for what only reads, in its turn: a read is one round trip, without BEGIN and ROLLBACK."""
+        async with self.turns, self.autocommit() as session:
+            yield session
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Connection[Any]"]:
         """A bare asyncpg connection of the same pool, in autocommit: a call that is one statement is one round trip."""
-        async with self.engine.connect() as pooled:
+        async with self.turns, self.engine.connect() as pooled:
             raw = await pooled.get_raw_connection()
             bare: Connection[Any] | None = raw.driver_connection
             assert bare is not None
@@ -47,10 +64,15 @@ def open_database(url: str, *, connections: int) -> Database:
         hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={"timeout": 5, "server_settings": {"application_name": "perks", "jit": "off"}},
+        connect_args={"timeout": 5, "server_settings": SERVER_SETTINGS},
     )
     reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-    return Database(engine, async_sessionmaker(engine, expire_on_commit=False), async_sessionmaker(reader))
+    return Database(
+        engine,
+        async_sessionmaker(engine, expire_on_commit=False),
+        async_sessionmaker(reader),
+        asyncio.Semaphore(max(1, connections - OTHERS)),
+    )
 
 
 def asyncpg_url(url: str) -> URL:

@@ -63,6 +63,7 @@ def config(app: object, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=True,
         workers=settings.workers,
         timeout_graceful_shutdown=10,

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     base_url: str | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    database_connections: Annotated[int, Field(ge=2, le=100)] = 10
+    database_connections: Annotated[int, Field(ge=5, le=100)] = 10
     graphiql: bool = False
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_json: bool = False

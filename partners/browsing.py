@@ -1,6 +1,6 @@
 """The catalogue as it is read: a page of offers with all that is known of one member beside each, by one statement."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -44,17 +44,17 @@ class OfferFilter:
         return cls(ids=None if reference.id is None else [reference.id], handle=reference.handle)
 
 
-OFFERED = f"""{COLUMNS},
+def offered(conditions: Sequence[str]) -> str:
+    """The statement for these conditions on a perk `k` and its partner `o`: only those that are given, so that one
+    plan serves all of its uses."""
+    return f"""{COLUMNS},
   p.handle, p.kind, p.title, p.description, b.handle AS partner_handle, b.name AS partner_name, b.kind AS partner_kind
-FROM (SELECT k.id AS perk, k.id AS ordinal, $7::timestamptz AS now, coalesce($3::uuid,
-    (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $1 AND a.alias = $2::text),
+FROM (SELECT k.id AS perk, k.id AS ordinal, $5::timestamptz AS now, coalesce($3::uuid,
+    (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $1::uuid AND a.alias = $2::text),
     (SELECT e.id FROM member e WHERE e.external_id = $4::text)) AS member
   FROM perk k JOIN partner o ON o.id = k.partner_id
-  WHERE ($1::uuid IS NULL OR k.partner_id = $1) AND ($5::uuid[] IS NULL OR k.id = ANY ($5))
-    AND ($6::text IS NULL OR k.handle = $6) AND ($9::uuid IS NULL OR k.partner_id = $9)
-    AND ($10::text IS NULL OR k.kind = $10) AND ($11::text IS NULL OR k.state = $11)
-    AND ($12::uuid IS NULL OR k.id > $12) AND NOT ($14 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE'))
-  ORDER BY k.id LIMIT $13) AS q
+  WHERE NOT ($7 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE')) {" ".join(f"AND {one}" for one in conditions)}
+  ORDER BY k.id LIMIT $6) AS q
 JOIN perk p ON p.id = q.perk
 {JOINS}"""  # noqa: S608  constants alone
 
@@ -74,25 +74,33 @@ async def browse(
     A partner sees its own; a member what is or was published by active partners; staff all. Without an actor the
     reach was checked already (the perks of redemptions that the caller may see), and drafts can't be among them.
     """
-    partner_id = None if actor is None else actor.partner_id
-    named = member or MemberRef()
-    rows = await connection.fetch(
-        OFFERED,
+    partner_id, named = None if actor is None else actor.partner_id, member or MemberRef()
+    published = actor is not None and actor.kind is ActorKind.MEMBER
+    arguments: list[Any] = [
         partner_id,
         named.alias,
         named.id,
         named.external_id,
-        None if wanted.ids is None else list(wanted.ids),
-        wanted.handle,
         now,
-        keys_around(now),
-        wanted.partner_id,
-        wanted.kind,
-        wanted.state,
-        after,
         first,
-        actor is not None and actor.kind is ActorKind.MEMBER,
-    )
+        published,
+        keys_around(now),
+    ]
+    given = {
+        "k.partner_id = ${}": partner_id,
+        "k.id = ANY (${}::uuid[])": None if wanted.ids is None else list(wanted.ids),
+        "k.handle = ${}": wanted.handle,
+        "k.partner_id = ${}::uuid": wanted.partner_id,
+        "k.kind = ${}": wanted.kind,
+        "k.state = ${}": wanted.state,
+        "k.id > ${}": after,
+    }
+    conditions = []
+    for condition, value in given.items():
+        if value is not None:
+            arguments.append(value)
+            conditions.append(condition.format(len(arguments)))
+    rows = await connection.fetch(offered(conditions), *arguments)
     return [offered_of(row, partner_id is not None, now) for row in rows]
 
 

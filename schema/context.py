@@ -20,6 +20,7 @@ from partners.keys import Keys
 from partners.programme import Programme
 
 Connect = Callable[[], AbstractAsyncContextManager["Connection[Any]"]]
+Reading = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Throttle = Callable[[str], Awaitable[None]]
 
 
@@ -31,7 +32,7 @@ class Resources:
     """
 
     sessions: async_sessionmaker[AsyncSession]
-    reading: async_sessionmaker[AsyncSession]
+    reading: Reading
     connection: Connect
     programme: Programme
     keys: Keys
@@ -51,7 +52,7 @@ class Resources:
 def open_resources(
     *,
     sessions: async_sessionmaker[AsyncSession],
-    reading: async_sessionmaker[AsyncSession],
+    reading: Reading,
     connection: Connect,
     programme: Programme,
     keys: Keys,
@@ -101,8 +102,8 @@ class Context:
         return self.resources.sessions
 
     @property
-    def reading(self) -> async_sessionmaker[AsyncSession]:
-        """A session for what only reads."""
+    def reading(self) -> Reading:
+        """A session for what only reads; give it back before asking for anything else."""
         return self.resources.reading
 
 

@@ -77,8 +77,11 @@ class Redemption(Node):
         )
 
 
-async def redemptions_of(info: Info, session: AsyncSession, rows: Sequence[Redeemed]) -> list[Redemption]:
-    """Rows as the caller may see them; perks and members, when selected, by one statement each."""
+async def redemptions_of(info: Info, rows: Sequence[Redeemed]) -> list[Redemption]:
+    """Rows as the caller may see them; perks and members, when selected, by one statement each.
+
+    Each statement takes a connection and gives it back: whoever waits for a second with one in hand can block all.
+    """
     partner_id, names = info.context.actor.partner_id, selected(info)
     perks: dict[UUID, Perk] = {}
     members: dict[UUID, Member] = {}
@@ -86,7 +89,8 @@ async def redemptions_of(info: Info, session: AsyncSession, rows: Sequence[Redee
         perks = await perks_by_id(info, {row.redemption.perk_id for row in rows})
     if rows and "member" in names:
         ids = {row.redemption.member_id for row in rows}
-        views = await view_members(session, ids, partner_id=partner_id, now=info.context.now)
+        async with info.context.reading() as session:
+            views = await view_members(session, ids, partner_id=partner_id, now=info.context.now)
         members = {id: Member.of(view, for_partner=partner_id is not None) for id, view in views.items()}
     return [
         Redemption.of(row, perks.get(row.redemption.perk_id), members.get(row.redemption.member_id)) for row in rows
@@ -99,7 +103,7 @@ async def load_redemption(info: Info, id: UUID) -> Redemption | None:
         rows = await redemptions.list_redemptions(
             session, info.context.actor, redemptions.RedemptionFilter(id=id), first=1, after=None
         )
-        shown = await redemptions_of(info, session, rows)
+    shown = await redemptions_of(info, rows)
     return shown[0] if shown else None
 
 
@@ -156,7 +160,7 @@ async def find_redemptions(
             if wanted is None
             else await redemptions.list_redemptions(session, actor, wanted, first=size + 1, after=seen)
         )
-        shown = await redemptions_of(info, session, rows[:size])
+    shown = await redemptions_of(info, rows[:size])
 
     async def count() -> int:
         async with info.context.reading() as counting:

@@ -9,7 +9,7 @@ from strawberry.schema.config import StrawberryConfig
 
 def show_moment(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds, as 2026-11-22T09:30:00.000000Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def read_moment(text: Any) -> datetime:

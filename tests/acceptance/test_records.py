@@ -1,5 +1,6 @@
 """Redemptions and audit entries: partners see their own, members theirs, staff all."""
 
+import asyncio
 from uuid import uuid4
 
 from partners import tables
@@ -133,3 +134,12 @@ async def test_two_partners_leaves_share_no_hash_of_a_member(api: Api, club: Clu
         entries = (await api.staff()(ENTRIES, filter={"perk": f"perk_{perk.id.hex}"})).data["auditEntries"]["nodes"]
         hashes.append(entries[0]["leaf"].split('"member":"')[1][:64])
     assert hashes[0] != hashes[1]
+
+
+async def test_more_pages_at_once_than_there_are_connections_are_all_answered(api: Api, club: Club) -> None:
+    perk = await club.perk()
+    partner = club.partners[perk.partner_id]
+    await redeem(club, perk, await club.member(partner))
+    voice = api.partner(partner)
+    answers = await asyncio.gather(*(voice(REDEMPTIONS) for _ in range(40)))
+    assert [len(answer.data["redemptions"]["nodes"]) for answer in answers] == [1] * 40
