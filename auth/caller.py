@@ -1,11 +1,11 @@
 """The caller of one request: what kind it is, whom it speaks for and which scopes its token carries."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from partners.actors import Actor, ActorKind
+from partners.values import value
 
 
 class CallerKind(StrEnum):
@@ -17,7 +17,7 @@ class CallerKind(StrEnum):
     STAFF = "staff"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """What a verified access token says (RFC 9068), reduced to what the rest of the product asks for."""
 

@@ -1,8 +1,9 @@
 """Who acts, as far as the domain needs to know: enough to scope every read and to sign every audit entry."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
+
+from partners.values import value
 
 
 class ActorKind(StrEnum):
@@ -14,7 +15,7 @@ class ActorKind(StrEnum):
     SYSTEM = "system"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Actor:
     """One caller in the domain's words.
 

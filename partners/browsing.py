@@ -1,7 +1,6 @@
 """The catalogue as it is read: a page of offers with all that is known of one member beside each, by one statement."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,9 +11,10 @@ from partners.actors import Actor, ActorKind
 from partners.allowances import keys_around
 from partners.eligibility import COLUMNS, JOINS, Known, known_of
 from partners.references import MemberRef, PerkRef
+from partners.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offered:
     """One perk on show: what is written on it, whose it is, and what is known for a decision."""
 
@@ -28,7 +28,7 @@ class Offered:
     known: Known
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OfferFilter:
     """Every condition that is given must hold."""
 
@@ -96,9 +96,9 @@ async def browse(
         "k.id > ${}": after,
     }
     conditions = []
-    for condition, value in given.items():
-        if value is not None:
-            arguments.append(value)
+    for condition, wanted_value in given.items():
+        if wanted_value is not None:
+            arguments.append(wanted_value)
             conditions.append(condition.format(len(arguments)))
     rows = await connection.fetch(offered(conditions), *arguments)
     return [offered_of(row, partner_id is not None, now) for row in rows]

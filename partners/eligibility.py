@@ -1,7 +1,6 @@
 """May this member have this perk, now? Gathers the facts in one statement and lets the rules answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,9 +12,10 @@ from partners.facts import Facts, MemberFacts, PerkFacts, Refusal, RefusalCode
 from partners.policies import Policy, parsed_policy
 from partners.references import MemberRef, PerkRef
 from partners.standing import STANDING, standing_changes
+from partners.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """One member and one perk as a caller names them. `partner_id` bounds what is seen to one partner's."""
 
@@ -25,7 +25,7 @@ class Question:
     partner_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Known:
     """What one statement told about a question's perk and, if the asker may know of it, its member."""
 
@@ -42,7 +42,7 @@ class Known:
     member: MemberFacts | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AllowanceLeft:
     """Uses within the period in force."""
 
@@ -56,7 +56,7 @@ class AllowanceLeft:
         return max(0, self.limit - self.used)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The answer, with every failing rule. `valid_until` is when time alone may change it (None: it won't);
     `eligible_again_at` is when time alone will have lifted every refusal (None: it won't, or nothing is refused)."""

@@ -1,13 +1,14 @@
 """Everything that a rule may know about one member and one perk at one moment; rules never ask for more."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from partners.tables import MemberState, PartnerState, PerkState
+from partners.values import value
 
 
 class RefusalCode(StrEnum):
@@ -34,7 +35,7 @@ class RefusalCode(StrEnum):
     NOT_AVAILABLE = "NOT_AVAILABLE"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """One failing rule: its code, the rule's kind, when time alone could change it, and figures that explain it."""
 
@@ -45,7 +46,7 @@ class Refusal:
     current: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MemberFacts:
     """What is known of the member; `tier` is the one in force now, `tier_lapsed` that there was one before."""
 
@@ -64,7 +65,7 @@ class MemberFacts:
         return self.state != MemberState.ACTIVE
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PerkFacts:
     """What is known of the perk and its partner; a null bound of the window or of the capacity is none."""
 
@@ -92,7 +93,7 @@ class PerkFacts:
         return None if self.units is None else max(0, self.units - self.taken)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Facts:
     """One member, one perk, one moment. `used` counts the member's uses of this perk by allowance period."""
 

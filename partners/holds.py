@@ -1,7 +1,6 @@
 """Claim, release, expire: a hold sets capacity and allowance aside. The statements are in alembic/sql."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,9 +11,10 @@ from partners.actors import Actor, ActorKind
 from partners.codes import code_hash, hold_code
 from partners.eligibility import Decision, Known
 from partners.tables.columns import new_id
+from partners.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """One claim that the rules have answered; it goes into its perk's next batch."""
 
@@ -26,7 +26,7 @@ class Claim:
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Held:
     """A hold as its owner sees it."""
 
@@ -42,7 +42,7 @@ class Held:
     leaf_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claimed:
     """What the batch said: HELD, REPLAYED, KEY_REUSED, REFUSED, CAPACITY_EXHAUSTED, ALLOWANCE_EXHAUSTED; or STALE
     (judged on older facts) and KEY_RACE (the key was bound meanwhile), after which the claim is made again."""

@@ -15,7 +15,7 @@ from partners.rules import RULES, Allowance, Rule
 CACHED_MAX = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """The rules of one version, with its allowance at hand."""
 

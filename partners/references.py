@@ -1,13 +1,13 @@
 """How a caller names a member or a perk, and how far that caller can see."""
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from partners.actors import Actor, ActorKind
 from partners.errors import BadInput
+from partners.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MemberRef:
     """Exactly one of: the partner's alias, our id, the operator's external id."""
 
@@ -20,7 +20,7 @@ class MemberRef:
         check_name(self.external_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PerkRef:
     """Exactly one of: our id, the handle (`partner/perk`)."""
 

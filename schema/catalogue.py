@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import date, datetime
+from functools import lru_cache
 from uuid import UUID
 
 import strawberry
@@ -9,6 +10,7 @@ from strawberry.scalars import JSON
 
 from partners import catalogue, tables
 from partners.browsing import Offered, OfferFilter, browse
+from partners.policies import CACHED_MAX, Policy
 from partners.references import reachable_member
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
 from schema.context import Info
@@ -46,16 +48,17 @@ class Partner(Node):
             state=PartnerState(row.state),
         )
 
-    @classmethod
-    def offering(cls, offered: Offered) -> "Partner":
-        """The same of the partner whose perk it is."""
-        return cls(
-            id=strawberry.ID(show_id(PARTNER, offered.known.partner_id)),
-            handle=offered.partner_handle,
-            name=offered.partner_name,
-            kind=PartnerKind(offered.partner_kind),
-            state=PartnerState(offered.known.perk.partner_state),
-        )
+
+@lru_cache(maxsize=4096)
+def partner_of(id: UUID, handle: str, name: str, kind: str, state: str) -> Partner:
+    """The partner of an offer: one object for all of its perks, since a page shows few partners many times."""
+    return Partner(
+        id=strawberry.ID(show_id(PARTNER, id)),
+        handle=handle,
+        name=name,
+        kind=PartnerKind(kind),
+        state=PartnerState(state),
+    )
 
 
 @object_type(description="One condition on who may have a perk.")
@@ -63,6 +66,14 @@ class Rule:
     kind: str = field(description="Its kind, as `tier_at_least`.")
     sentence: str = field(description="What it asks for, for people.")
     settings: JSON = field(description="Its settings, as they are written in `rules` of a perk's input.")
+
+
+@lru_cache(maxsize=CACHED_MAX)
+def rules_of(policy: Policy) -> list[Rule]:
+    """The rules of one version, which never change."""
+    return [
+        Rule(kind=kind, sentence=sentence, settings=JSON(settings)) for kind, sentence, settings in policy.described
+    ]
 
 
 @object_type(description="A catalogue entry that a partner offers.")
@@ -101,7 +112,13 @@ class Perk(Node):
             state=PerkState(facts.state),
             title=offered.title,
             description=offered.description,
-            partner=Partner.offering(offered),
+            partner=partner_of(
+                known.partner_id,
+                offered.partner_handle,
+                offered.partner_name,
+                offered.partner_kind,
+                facts.partner_state,
+            ),
             time_zone=facts.zone,
             opens_on=facts.opens_on,
             closes_on=facts.closes_on,
@@ -110,10 +127,7 @@ class Perk(Node):
             capacity_remaining=facts.left,
             hold_seconds=known.hold_seconds,
             policy_version=known.policy_version,
-            rules=[
-                Rule(kind=kind, sentence=sentence, settings=JSON(settings))
-                for kind, sentence, settings in known.policy.described
-            ],
+            rules=rules_of(known.policy),
             eligibility=decision,
         )
 
