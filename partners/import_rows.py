@@ -1,6 +1,7 @@
 """What one line of an import may say: columns, types and words for what is wrong; an empty cell says nothing."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -100,9 +101,9 @@ class Row(BaseModel):
     noun: ClassVar[str]
 
     @property
+    @abstractmethod
     def key(self) -> tuple[str, ...]:
         """What the line is about; two lines about the same are taken in their order."""
-        raise NotImplementedError
 
 
 class MemberRow(Row):

@@ -5,6 +5,7 @@ Never rename or reorder a field; a new field has a default; a code is never reus
 need to know is a field of `Facts`.
 """
 
+from abc import abstractmethod
 from datetime import date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
@@ -24,9 +25,9 @@ class RuleModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     sentence: ClassVar[str]
 
+    @abstractmethod
     def refusal(self, facts: Facts) -> Refusal | None:
         """Why this rule refuses, or None."""
-        raise NotImplementedError
 
     def changes(self, facts: Facts) -> tuple[datetime | None, ...]:
         """Instants at which the answer of this rule may change with no event but time."""
