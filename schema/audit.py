@@ -10,10 +10,10 @@ from schema.context import Info
 from schema.ids import ENTRY, MEMBER, PARTNER, PERK, optional_id, show_id, split_id
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
-from schema.permissions import field, object_type
+from schema.permissions import Staff, field, object_type
 
 
-@object_type(description="One append-only record of a state change or a refusal.")
+@object_type(permission=Staff("audit:read"), description="One append-only record of a state change or a refusal.")
 class AuditEntry(Node):
     at: datetime = field(description="When.")
     action: str = field(description="What, as `perk.claimed`.")

@@ -18,7 +18,7 @@ from schema.eligibility import MAY_ASK, Decision, decided
 from schema.ids import PARTNER, PERK, optional_id, show_id
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
-from schema.permissions import Members, Partners, Staff, field, object_type
+from schema.permissions import Authenticated, Members, Partners, Staff, field, object_type
 from schema.references import MemberBy, PartnerBy, PerkBy
 from schema.selection import selected
 
@@ -30,7 +30,7 @@ strawberry.enum(PerkState, description="Only a published perk can be claimed.")
 MAY_BROWSE = Partners("perks:read") | Members("me:read") | Staff()
 
 
-@object_type(description="A brand that checks eligibility and supplies perks.")
+@object_type(permission=Authenticated, description="A brand that checks eligibility and supplies perks.")
 class Partner(Node):
     handle: str = field(description="Its name in addresses and handles.")
     name: str = field(description="Its name for people.")
@@ -61,7 +61,7 @@ def partner_of(id: UUID, handle: str, name: str, kind: str, state: str) -> Partn
     )
 
 
-@object_type(description="One condition on who may have a perk.")
+@object_type(permission=Authenticated, description="One condition on who may have a perk.")
 class Rule:
     kind: str = field(description="Its kind, as `tier_at_least`.")
     sentence: str = field(description="What it asks for, for people.")
@@ -76,7 +76,7 @@ def rules_of(policy: Policy) -> list[Rule]:
     ]
 
 
-@object_type(description="A catalogue entry that a partner offers.")
+@object_type(permission=Authenticated, description="A catalogue entry that a partner offers.")
 class Perk(Node):
     handle: str = field(description="Its name, as `partner/perk`.")
     kind: PerkKind = field(description="What is offered.")

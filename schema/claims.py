@@ -18,7 +18,7 @@ from schema.eligibility import decided, question_of
 from schema.ids import HOLD, REDEMPTION, read_id, show_id
 from schema.nodes import Node
 from schema.outcomes import UserError, plain_error, user_errors
-from schema.permissions import field, object_type
+from schema.permissions import Authenticated, field, object_type
 from schema.redemptions import Redemption, Reversal, load_redemption
 from schema.references import MemberBy, PerkBy
 from schema.selection import selected
@@ -28,7 +28,7 @@ strawberry.enum(HoldState, description="HELD ends exactly once.")
 CLAIM_TRIES = 4
 
 
-@object_type(description="Capacity and allowance set aside for a member until it expires.")
+@object_type(permission=Authenticated, description="Capacity and allowance set aside for a member until it expires.")
 class Hold(Node):
     state: HoldState = field(description="Whether it still holds.")
     code: str = field(description="What the member shows or reads out at the counter.")
@@ -65,7 +65,7 @@ class ClaimPerkInput:
     idempotency_key: str = strawberry.field(description="Yours to choose, 1 to 255 characters; once per claim.")
 
 
-@object_type(description="A hold, or why there is none.")
+@object_type(permission=Authenticated, description="A hold, or why there is none.")
 class ClaimPerkPayload:
     hold: Hold | None = field(description="What was set aside.")
     replayed: bool = field(description="Whether the key had acted before: this is the first answer again.")
@@ -130,7 +130,7 @@ class ConfirmHoldInput:
     idempotency_key: str = strawberry.field(description="Yours to choose, 1 to 255 characters; once per confirmation.")
 
 
-@object_type(description="A redemption, or why there is none.")
+@object_type(permission=Authenticated, description="A redemption, or why there is none.")
 class ConfirmHoldPayload:
     redemption: Redemption | None = field(description="The confirmed use.")
     replayed: bool = field(description="Whether the key had acted before: this is the first answer again.")
@@ -170,7 +170,7 @@ class ReleaseHoldInput:
     hold: strawberry.ID = strawberry.field(description="Its id.")
 
 
-@object_type(description="The hold, or why it could not be released.")
+@object_type(permission=Authenticated, description="The hold, or why it could not be released.")
 class ReleaseHoldPayload:
     hold: Hold | None = field(description="The hold as it is now.")
     user_errors: list[UserError] = field(description="Why not; empty when it is released.")
@@ -203,7 +203,7 @@ class ReverseRedemptionInput:
     idempotency_key: str = strawberry.field(description="Yours to choose, 1 to 255 characters; once per reversal.")
 
 
-@object_type(description="A reversal, or why there is none.")
+@object_type(permission=Authenticated, description="A reversal, or why there is none.")
 class ReverseRedemptionPayload:
     redemption: Redemption | None = field(description="The redemption as it is now.")
     reversal: Reversal | None = field(description="What took it back.")

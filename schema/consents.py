@@ -13,13 +13,13 @@ from schema.catalogue import Partner
 from schema.context import Context, Info
 from schema.ids import CONSENT, show_id
 from schema.nodes import Node
-from schema.permissions import field, object_type
+from schema.permissions import Authenticated, field, object_type
 from schema.references import MemberBy, PartnerBy
 
 strawberry.enum(ConsentState, description="Withdrawn for good: a member who consents again gives a new one.")
 
 
-@object_type(description="What a member lets one partner see.")
+@object_type(permission=Authenticated, description="What a member lets one partner see.")
 class Consent(Node):
     partner: Partner = field(description="To whom.")
     state: ConsentState = field(description="Whether it holds.")
@@ -56,7 +56,7 @@ class WithdrawConsentInput:
     member: MemberBy | None = strawberry.field(default=None, description="Staff: whose. Members leave it out.")
 
 
-@object_type(description="What became of it.")
+@object_type(permission=Authenticated, description="What became of it.")
 class ConsentPayload:
     consent: Consent | None = field(description="The consent as it is now.")
 

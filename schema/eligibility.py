@@ -12,14 +12,14 @@ from partners.references import reachable_member
 from schema.context import Context, Info
 from schema.members import MAY_SEE_TIER
 from schema.outcomes import SENTENCES
-from schema.permissions import Members, Partners, Staff, field, object_type
+from schema.permissions import Authenticated, Members, Partners, Staff, field, object_type
 from schema.references import MemberBy, PerkBy
 
 CHECKS_MAX = 100
 MAY_ASK = Partners("eligibility:read") | Members("me:read") | Staff("members:admin")
 
 
-@object_type(description="One rule that says no.")
+@object_type(permission=Authenticated, description="One rule that says no.")
 class EligibilityRefusal:
     code: RefusalCode = field(description="Why, from the closed list.")
     message: str = field(description="The same for people.")
@@ -29,7 +29,7 @@ class EligibilityRefusal:
     eligible_again_at: datetime | None = field(description="When time alone lifts it; null when it does not.")
 
 
-@object_type(description="A member's uses of a perk within the period in force.")
+@object_type(permission=Authenticated, description="A member's uses of a perk within the period in force.")
 class AllowanceLeft:
     limit: int = field(description="Uses in the period, by the member's tier.")
     used: int = field(description="Held or redeemed in the period.")
@@ -37,7 +37,10 @@ class AllowanceLeft:
     resets_at: datetime | None = field(description="When the next period begins; null when none does.")
 
 
-@object_type(description='The answer to "may this member have this perk, now?", with every rule that refuses.')
+@object_type(
+    permission=Authenticated,
+    description='The answer to "may this member have this perk, now?", with every rule that refuses.',
+)
 class Decision:
     eligible: bool = field(description="Yes or no.")
     refusals: list[EligibilityRefusal] = field(description="Every failing rule; empty for a yes.")
@@ -86,7 +89,9 @@ class EligibilityCheckInput:
     member: MemberBy | None = strawberry.field(default=None, description="Whom it is about. Members leave it out.")
 
 
-@object_type(description="The answer to one question of a bulk check, in the order they were asked.")
+@object_type(
+    permission=Authenticated, description="The answer to one question of a bulk check, in the order they were asked."
+)
 class EligibilityResult:
     decision: Decision | None = field(description="The answer; null when the question could not be answered.")
     error: str | None = field(description="The error code when it could not: NOT_FOUND or BAD_INPUT.")

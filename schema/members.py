@@ -11,7 +11,7 @@ from partners.tables import AssignmentCause, MemberState
 from schema.context import Info
 from schema.ids import ALIAS, MEMBER, show_id
 from schema.nodes import Node
-from schema.permissions import Members, Partners, Staff, field, object_type
+from schema.permissions import Authenticated, Members, Partners, Staff, field, object_type
 from schema.references import MemberBy
 
 strawberry.enum(MemberState, description="A suspended member keeps everything and may use nothing.")
@@ -21,14 +21,17 @@ MAY_SEE_TIER = Partners("member.tier:read") | Members("me:read") | Staff()
 MAY_IDENTIFY = Members("me:read") | Staff()
 
 
-@object_type(description="One step of the programme's ladder.")
+@object_type(permission=Authenticated, description="One step of the programme's ladder.")
 class Tier:
     handle: str = field(description="Its name in rules and inputs.")
     name: str = field(description="Its name for people.")
     rank: int = field(description="A higher rank is a better tier.")
 
 
-@object_type(description="A member, as the caller may see one: to a partner by alias and under live consent.")
+@object_type(
+    permission=Authenticated,
+    description="A member, as the caller may see one: to a partner by alias and under live consent.",
+)
 class Member(Node):
     alias: str | None = field(description="The name of the member to the partner that asks; null for others.")
     tier: Tier | None = field(permission=MAY_SEE_TIER, description="The tier in force; null without one.")
@@ -92,7 +95,7 @@ class EnrolMemberInput:
     tier: str | None = strawberry.field(default=None, description="A tier to begin with.")
 
 
-@object_type(description="What became of it.")
+@object_type(permission=Authenticated, description="What became of it.")
 class MemberPayload:
     member: Member | None = field(description="The member as it is now.")
 

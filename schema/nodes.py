@@ -2,9 +2,9 @@
 
 import strawberry
 
-from schema.permissions import field, interface
+from schema.permissions import Authenticated, field, interface
 
 
-@interface(description="Anything with a global id: fetch it again with `node(id:)`.")
+@interface(permission=Authenticated, description="Anything with a global id: fetch it again with `node(id:)`.")
 class Node:
     id: strawberry.ID = field(description="Its global id: keep it as it is.")

@@ -15,7 +15,7 @@ from partners.errors import BadInput, NotFound
 from partners.tables import PartnerKind, PerkKind, PerkState
 from schema.catalogue import Partner, Perk, perks_by_id
 from schema.context import Context, Info
-from schema.permissions import field, object_type
+from schema.permissions import Authenticated, field, object_type
 from schema.references import PartnerBy, PerkBy
 
 
@@ -26,7 +26,7 @@ class CreatePartnerInput:
     kind: PartnerKind = strawberry.field(description="Its trade.")
 
 
-@object_type(description="What became of it.")
+@object_type(permission=Authenticated, description="What became of it.")
 class PartnerPayload:
     partner: Partner | None = field(description="The partner as it is now.")
 
@@ -82,7 +82,7 @@ class PerkInput:
     perk: PerkBy = strawberry.field(description="By id or handle.")
 
 
-@object_type(description="What became of it.")
+@object_type(permission=Authenticated, description="What became of it.")
 class PerkPayload:
     perk: Perk | None = field(description="The perk as it is now.")
 

@@ -8,7 +8,7 @@ import strawberry
 from partners.eligibility import Decision
 from partners.facts import Refusal, RefusalCode
 from schema.members import MAY_SEE_TIER
-from schema.permissions import field, interface, object_type
+from schema.permissions import Authenticated, field, interface, object_type
 
 strawberry.enum(
     RefusalCode,
@@ -39,30 +39,30 @@ SENTENCES: Mapping[RefusalCode, str] = {
 }
 
 
-@interface(description="An expected no to a mutation. Nothing was changed by it.")
+@interface(permission=Authenticated, description="An expected no to a mutation. Nothing was changed by it.")
 class UserError:
     code: RefusalCode = field(description="Why, from the closed list.")
     message: str = field(description="The same for people.")
     path: list[str] = field(description="The input field it is about.")
 
 
-@object_type(description="A refusal that has no more to say than its code.")
+@object_type(permission=Authenticated, description="A refusal that has no more to say than its code.")
 class Refused(UserError):
     eligible_again_at: datetime | None = field(description="When time alone lifts it; null when it does not.")
 
 
-@object_type(description="The member's tier does not suffice.")
+@object_type(permission=Authenticated, description="The member's tier does not suffice.")
 class TierTooLow(UserError):
     required: str | None = field(description="The tier, or the tiers, that would.")
     current: str | None = field(permission=MAY_SEE_TIER, description="The member's tier; null without one.")
 
 
-@object_type(description="The allowance of this period is used up.")
+@object_type(permission=Authenticated, description="The allowance of this period is used up.")
 class AllowanceExhausted(UserError):
     resets_at: datetime | None = field(description="When the next period begins; null when none does.")
 
 
-@object_type(description="No unit is left.")
+@object_type(permission=Authenticated, description="No unit is left.")
 class CapacityExhausted(UserError):
     waitlist_open: bool = field(description="Whether the member can wait for one.")
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import strawberry
 
 from partners.errors import BadInput
-from schema.permissions import field, object_type
+from schema.permissions import Authenticated, field, object_type
 
 Node = TypeVar("Node")
 Row = TypeVar("Row")
@@ -17,7 +17,7 @@ FIRST = 20
 FIRST_MAX = 100
 
 
-@object_type(description="Where a page ends and whether there is another.")
+@object_type(permission=Authenticated, description="Where a page ends and whether there is another.")
 class PageInfo:
     has_next_page: bool = field(description="Whether there are rows after this page.")
     has_previous_page: bool = field(description="Whether the page was asked for after a cursor.")
@@ -25,13 +25,13 @@ class PageInfo:
     end_cursor: str | None = field(description="The cursor of the page's last row: `after` of the next page.")
 
 
-@object_type(description="A row with its cursor.")
+@object_type(permission=Authenticated, description="A row with its cursor.")
 class Edge(Generic[Node]):
     cursor: str = field(description="Names this row for `after`.")
     node: Node = field(description="The row itself.")
 
 
-@object_type(description="A page of rows.")
+@object_type(permission=Authenticated, description="A page of rows.")
 class Connection(Generic[Node]):
     edges: list[Edge[Node]] = field(description="The rows with their cursors.")
     nodes: list[Node] = field(description="The rows alone.")

@@ -19,7 +19,7 @@ from schema.ids import PARTNER, PERK, REDEMPTION, REVERSAL, optional_id, read_id
 from schema.members import MAY_SEE_TIER, Member
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
-from schema.permissions import field, object_type
+from schema.permissions import Authenticated, field, object_type
 from schema.references import MemberBy
 from schema.selection import selected
 
@@ -28,7 +28,7 @@ strawberry.enum(Bearer, description="Who bears the cost of a reversal.")
 strawberry.enum(Stock, description="What becomes of the unit that a reversal gives back.")
 
 
-@object_type(description="The record that takes a redemption back.")
+@object_type(permission=Authenticated, description="The record that takes a redemption back.")
 class Reversal(Node):
     reason: str = field(description="Why.")
     borne_by: Bearer = field(description="Who bears the cost.")
@@ -49,7 +49,9 @@ class Reversal(Node):
         )
 
 
-@object_type(description="A confirmed use of a perk: the record never changes but for its fulfilment.")
+@object_type(
+    permission=Authenticated, description="A confirmed use of a perk: the record never changes but for its fulfilment."
+)
 class Redemption(Node):
     perk: Perk | None = field(description="What was redeemed.")
     member: Member | None = field(description="By whom; to a partner null once consent is withdrawn.")

@@ -11,21 +11,21 @@ from schema.eligibility import CHECKS_MAX
 from schema.ids import PARTNER, show_id
 from schema.members import Member, find_me
 from schema.paging import FIRST, FIRST_MAX
-from schema.permissions import field, object_type
+from schema.permissions import Public, field, object_type
 from schema.references import PartnerBy
 from schema.selection import selected
 
 strawberry.enum(CallerKind, description="Whom a token speaks for.")
 
 
-@object_type(description="What one request may ask at most.")
+@object_type(permission=Public, description="What one request may ask at most.")
 class ViewerLimits:
     checks: int = field(description="Questions in one `eligibilities`.")
     page: int = field(description="Rows of a page.")
     page_default: int = field(description="Rows of a page when `first` is left out.")
 
 
-@object_type(description="The caller.")
+@object_type(permission=Public, description="The caller.")
 class Viewer:
     kind: CallerKind = field(description="A partner, a member, staff, or nobody known.")
     id: str = field(description="The client, the member or the person of staff.")

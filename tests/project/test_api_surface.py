@@ -8,7 +8,7 @@ from graphql import GraphQLInputObjectType, GraphQLInterfaceType, GraphQLNamedTy
 import partners.errors
 from gateway.settings import Settings, variable
 from partners.facts import RefusalCode
-from schema.permissions import undeclared
+from schema.permissions import permission_of, undeclared
 from schema.root import SCHEMA
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,17 @@ def types() -> list[GraphQLNamedType]:
 
 def test_every_root_field_states_its_permission() -> None:
     assert list(undeclared(CORE)) == []
+
+
+def test_every_field_of_every_type_states_its_permission() -> None:
+    wrong = [
+        f"{kind.name}.{name}"
+        for kind in types()
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType)
+        for name, one in kind.fields.items()
+        if permission_of(kind, one) is None
+    ]
+    assert wrong == []
 
 
 def test_every_type_and_field_is_described() -> None:
