@@ -25,14 +25,3 @@ def hold_code(key: bytes, hold_id: UUID) -> str:
 def code_hash(code: str) -> bytes:
     """SHA-256 of a code as it was meant: case, spaces, hyphens and look-alikes (O, I, L) do not matter."""
     return hashlib.sha256(code.upper().translate(READ_AS).encode()).digest()
-
-
-def is_well_formed(code: str) -> bool:
-    """Whether length and check symbol fit: tells a typing mistake from a guess without asking the database."""
-    letters = code.upper().translate(READ_AS)
-    if len(letters) != LETTERS + 1 or any(letter not in ALPHABET for letter in letters[:-1]):
-        return False
-    value = 0
-    for letter in letters[:-1]:
-        value = value * 32 + ALPHABET.index(letter)
-    return letters[-1] == CHECK_SYMBOLS[value % 37]

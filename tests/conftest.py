@@ -20,6 +20,7 @@ from gateway.settings import Settings
 from partners.keys import Keys, derive_keys
 from partners.programme import Programme, keep_programme, read_programme
 from tests.api import Api
+from tests.commands import Perks
 from tests.factories import Club
 
 SECRET = b"a secret of the tests, 32 bytes or more"
@@ -140,3 +141,19 @@ async def api(servers: embedded.Servers, database: Database, now: datetime) -> A
         httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url=settings.address) as client,
     ):
         yield Api(service, client)
+
+
+@pytest.fixture
+async def perks(
+    new_database: Callable[[], Awaitable[str]],
+    servers: embedded.Servers,
+    secret: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Perks:
+    """The command on a database of the test's own."""
+    address = await new_database()
+    monkeypatch.setenv("DATABASE_URL", address)
+    monkeypatch.setenv("REDIS_URL", str(servers.redis_url))
+    monkeypatch.setenv("PERKS_SECRET", secret.decode())
+    return Perks(address, capsys)

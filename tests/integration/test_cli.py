@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,6 @@ NOWHERE = {
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "PERKS_SECRET": "a secret of the tests, 32 bytes or more",
 }
-
-
-@pytest.fixture
-async def perks(
-    new_database: Callable[[], Awaitable[str]],
-    servers: embedded.Servers,
-    secret: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Perks:
-    """The command on a database of the test's own."""
-    address = await new_database()
-    monkeypatch.setenv("DATABASE_URL", address)
-    monkeypatch.setenv("REDIS_URL", str(servers.redis_url))
-    monkeypatch.setenv("PERKS_SECRET", secret.decode())
-    return Perks(address, capsys)
 
 
 @pytest.fixture

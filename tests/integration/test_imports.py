@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ from uuid import UUID
 import orjson
 import pytest
 
-from gateway import embedded
 from gateway.commands.imports import BAD, Importing, bring, save_members
 from partners.import_rows import MemberRow, Outcome
 from partners.imports import check_member_row
@@ -19,22 +18,6 @@ from partners.keys import Keys
 from partners.members import pairwise_alias
 from tests.api import Api
 from tests.commands import Ended, Perks
-
-
-@pytest.fixture
-async def perks(
-    new_database: Callable[[], Awaitable[str]],
-    servers: embedded.Servers,
-    secret: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Perks:
-    """The command on a database of the test's own."""
-    address = await new_database()
-    monkeypatch.setenv("DATABASE_URL", address)
-    monkeypatch.setenv("REDIS_URL", str(servers.redis_url))
-    monkeypatch.setenv("PERKS_SECRET", secret.decode())
-    return Perks(address, capsys)
 
 
 @pytest.fixture
