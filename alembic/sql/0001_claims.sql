@@ -3,10 +3,11 @@
 -- A file here is frozen once released: a change is a new file with a new migration. Statements end at a line "-- §".
 
 CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
-  -- UUIDv7 (RFC 9562): PostgreSQL has its own from 18 on, and we run on 15.
-  SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
-    PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
-    52, 1), 53, 1), 'hex')::uuid
+  -- UUIDv7 (RFC 9562): PostgreSQL has its own from 18 on, and we run on 15. The 12 bits after the version hold the
+  -- fraction of the millisecond (section 6.2, method 3), so that ids of consecutive steps sort as they happened.
+  SELECT encode(overlay(uuid_send(gen_random_uuid())
+    PLACING int8send(((us / 1000) << 16) | (7 << 12) | ((us % 1000) * 4096 / 1000)) FROM 1 FOR 8), 'hex')::uuid
+  FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS us) AS clock
 $$;
 -- §
 CREATE FUNCTION audit_leaf(
