@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from auth.caller import Caller, CallerKind
 from auth.scopes import require_scopes_of
-from auth.tables import Client, ClientSecret, ClientState
+from auth.tables import Client, ClientSecret, ClientState, GrantType
 from partners.errors import BadInput
 from partners.tables import Partner, PartnerState
 
@@ -34,7 +34,14 @@ async def register_client(
     if not granted:
         raise BadInput("a client needs at least one scope")
     client_id = f"client_{secrets.token_hex(12)}"
-    client = Client(id=client_id, partner_id=partner.id, name=name, scopes=granted, created_at=now)
+    client = Client(
+        id=client_id,
+        partner_id=partner.id,
+        name=name,
+        scopes=granted,
+        grant_types=[GrantType.CLIENT_CREDENTIALS],
+        created_at=now,
+    )
     session.add(client)
     await session.flush()
     return client, await add_secret(session, client, now)

@@ -58,7 +58,9 @@ def new_signing_key(seal: Seal, now: datetime) -> SigningKey:
     kid = key.thumbprint()
     public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": ALGORITHM}
     sealed = seal.close(kid, key)
-    return SigningKey(kid=kid, algorithm=ALGORITHM, public_jwk=public, private_key=sealed, created_at=now)
+    return SigningKey(
+        kid=kid, algorithm=ALGORITHM, public_jwk=public, private_key=sealed, created_at=now, active_at=now
+    )
 
 
 async def ensure_signing_key(session: AsyncSession, secret: bytes, now: datetime) -> None:

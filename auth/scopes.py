@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from auth.caller import CallerKind
+from partners import consents
 from partners.errors import BadInput
 
 SCOPES: Mapping[CallerKind, Mapping[str, str]] = {
@@ -13,6 +14,7 @@ SCOPES: Mapping[CallerKind, Mapping[str, str]] = {
         "consents:read": "Read which members consented, and to what.",
         "webhooks:manage": "Register, test and replay your own webhooks.",
         "devices:enrol": "Enrol points of sale.",
+        "clients:manage": "Manage your own OAuth clients and what they were approved for.",
         "member.tier:read": "Read the tier of a member who consented.",
         "member.tier.history:read": "Read the past tiers of a member who consented.",
         "eligibility:read": "Ask whether a member who consented may have a perk of yours.",
@@ -35,6 +37,10 @@ SCOPES: Mapping[CallerKind, Mapping[str, str]] = {
     },
 }
 """Each kind of caller, the scopes it may hold, and the sentence that a consent page or a manual shows for each."""
+
+
+MEMBER_BOUND = frozenset(consents.SCOPES)
+"""Scopes of a partner that reach one member's data or act for one: they need that member's live consent."""
 
 
 def scopes_of(kind: CallerKind) -> frozenset[str]:

@@ -15,6 +15,7 @@ from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClai
 from auth.caller import ANONYMOUS, Caller, CallerKind
 from auth.errors import Unauthenticated
 from auth.keys import ALGORITHM, KeyRing
+from auth.revocations import DenySet
 from auth.scopes import SCOPES, join_scopes, require_scopes_of, split_scopes
 from partners.tables.columns import new_id
 
@@ -59,8 +60,9 @@ def mint_access_token(
 ) -> str:
     """A signed access token (RFC 9068 section 2) for a partner's client, a member or staff.
 
-    `caller.id` becomes `sub`: the client id, the member's id or the staff subject. The lifetime is that of `LIFETIMES`
-    unless given. BadInput when a scope is not one of the caller's kind.
+    `sub` is the partner's alias of the member it speaks for, else `caller.id`: the client id, the person at a partner,
+    the member's id or the staff subject. So nothing in a token that a partner sees names a member to another one
+    (law 8). The lifetime is that of `LIFETIMES` unless given. BadInput when a scope is not one of the caller's kind.
     """
     if caller.client_id is None:
         raise ValueError("an access token names its client (RFC 9068 section 2.2)")
@@ -68,7 +70,7 @@ def mint_access_token(
     claims: dict[str, Any] = {
         "iss": authority.issuer,
         "aud": authority.audience_of(caller.kind),
-        "sub": caller.id,
+        "sub": caller.alias or caller.id,
         "client_id": caller.client_id,
         "iat": issued_at,
         "exp": issued_at + int((lifetime or LIFETIMES[caller.kind]).total_seconds()),
@@ -78,6 +80,14 @@ def mint_access_token(
     }
     if caller.partner_id is not None:
         claims["partner_id"] = str(caller.partner_id)
+    if caller.alias is not None:
+        claims["bound"] = True
+    if caller.approval_id is not None:
+        claims["approval"] = str(caller.approval_id)
+    if caller.client_version != 1:
+        claims["client_version"] = caller.client_version
+    if caller.key_thumbprint is not None:
+        claims["cnf"] = {"jkt": caller.key_thumbprint}
     key = ring.signing_key
     return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": key.kid}, claims, key, registry=_REGISTRY)
 
@@ -89,9 +99,10 @@ class TokenVerifier:
     the least recently used leaving first; refusals are not remembered.
     """
 
-    def __init__(self, ring: KeyRing, authority: Authority) -> None:
+    def __init__(self, ring: KeyRing, authority: Authority, denied: DenySet | None = None) -> None:
         self._ring = ring
         self._authority = authority
+        self._denied = denied or DenySet()
         self._known: OrderedDict[bytes, tuple[datetime, Caller]] = OrderedDict()
 
     def cached(self, authorization: bytes | None, now: datetime) -> Caller | None:
@@ -102,7 +113,7 @@ class TokenVerifier:
         entry = self._known.get(digest)
         if entry is None:
             return None
-        if now >= entry[0]:
+        if now >= entry[0] or self._denied.denies(entry[1]):
             del self._known[digest]
             return None
         self._known.move_to_end(digest)
@@ -128,22 +139,29 @@ class TokenVerifier:
         if not jws.validate_compact(signed, key, registry=_REGISTRY):
             raise Unauthenticated("the signature of the access token is wrong")
         try:
-            return self._admit(json.loads(signed.payload), now)
+            caller = self._admit(json.loads(signed.payload), now)
         except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError):
             raise Unauthenticated("the access token is not one of this service") from None
+        if self._denied.denies(caller):
+            raise Unauthenticated("the access token was revoked")
+        return caller
 
     def _admit(self, claims: dict[str, Any], now: datetime) -> Caller:
         kind = CallerKind(claims["kind"])
         self._check(claims, self._authority.audience_of(kind), now)
-        subject = claims["sub"]
+        subject, bound = claims["sub"], claims.get("bound", False)
         return Caller(
             kind=kind,
-            id=subject,
+            id=claims["client_id"] if bound else subject,
             scopes=split_scopes(claims["scope"]).intersection(SCOPES[kind]),
             client_id=claims["client_id"],
             partner_id=UUID(claims["partner_id"]) if kind is CallerKind.PARTNER else None,
             member_id=UUID(subject) if kind is CallerKind.MEMBER else None,
+            alias=subject if bound else None,
             token_id=claims["jti"],
+            approval_id=UUID(claims["approval"]) if "approval" in claims else None,
+            client_version=claims.get("client_version", 1),
+            key_thumbprint=claims["cnf"]["jkt"] if "cnf" in claims else None,
             expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         )
 

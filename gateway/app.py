@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from auth import routes as oauth
 from auth.keys import KeyRing, ensure_signing_key
+from auth.revocations import DenySet
 from auth.tokens import Authority, TokenVerifier
 from gateway import health
 from gateway.database import Database, open_database
@@ -54,6 +55,7 @@ class Service:
     programme: Programme
     keys: Keys
     ring: KeyRing
+    denied: DenySet
     authority: Authority
     resources: Resources
     clock: Clock
@@ -84,6 +86,9 @@ async def open_service(
             await ensure_signing_key(session, secret, clock())
         ring = KeyRing(database.sessions, secret)
         await ring.load(clock())
+        denied = DenySet()
+        async with database.reading() as session:
+            await denied.load(session, clock())
         guesses = CodeGuesses(cache)
         keys = derive_keys(secret)
         resources = open_resources(
@@ -96,7 +101,9 @@ async def open_service(
             right_code=guesses.give_back,
         )
         closing.push_async_callback(resources.claims.close)
-        yield Service(settings, database, cache, programme, keys, ring, authority_of(settings), resources, clock)
+        yield Service(
+            settings, database, cache, programme, keys, ring, denied, authority_of(settings), resources, clock
+        )
 
 
 def authority_of(settings: Settings) -> Authority:
@@ -178,7 +185,11 @@ def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
 
 def admission(service: Service) -> Callable[[Scope], Awaitable[Context]]:
     """Turns a request's headers into its context: the caller from the bearer token, the clock read once."""
-    verifier, clock, resources = TokenVerifier(service.ring, service.authority), service.clock, service.resources
+    verifier, clock, resources = (
+        TokenVerifier(service.ring, service.authority, service.denied),
+        service.clock,
+        service.resources,
+    )
 
     async def admit(scope: Scope) -> Context:
         authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)

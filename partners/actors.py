@@ -20,13 +20,14 @@ class Actor:
     """One caller in the domain's words.
 
     `id` names the OAuth client, member or staff subject; `partner_id` is set for a partner's client,
-    `member_id` for a member.
+    `member_id` for a member. A partner's actor with an `alias` is bound to that one member.
     """
 
     kind: ActorKind
     id: str
     partner_id: UUID | None = None
     member_id: UUID | None = None
+    alias: str | None = None
 
     def __post_init__(self) -> None:
         bound = {ActorKind.PARTNER: self.partner_id, ActorKind.MEMBER: self.member_id}.get(self.kind, self.id)

@@ -14,6 +14,16 @@ from partners.references import MemberRef
 from partners.tables import ConsentState
 
 PURPOSE_LENGTH_MAX = 200
+SCOPES = {
+    "member.tier:read": "See your tier.",
+    "member.tier.history:read": "See the tiers you had before.",
+    "eligibility:read": "Ask which of its perks you may have.",
+    "holds:write": "Set its perks aside for you.",
+    "redemptions:read": "See which of its perks you used.",
+    "redemptions:write": "Record that you used a perk.",
+    "redemptions:reverse": "Take such a record back.",
+}
+"""What a member can let a partner do, by the name of the scope, in the words that the member reads."""
 
 
 async def grant_consent(
@@ -42,7 +52,9 @@ async def grant_consent(
         if consent is not None:
             consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, consent.expires_at
             await session.flush()
-        consent = tables.Consent(member_id=member.id, partner_id=partner_id, purpose=purpose, granted_at=now)
+        consent = tables.Consent(
+            member_id=member.id, partner_id=partner_id, purpose=purpose, scopes=sorted(SCOPES), granted_at=now
+        )
         session.add(consent)
     consent.purpose, consent.expires_at = purpose.strip(), expires_at
     member.version += 1

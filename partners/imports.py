@@ -11,6 +11,7 @@ import orjson
 from asyncpg import Connection
 
 from partners.actors import Actor
+from partners.consents import SCOPES as CONSENT_SCOPES
 from partners.consents import check_purpose
 from partners.errors import BadInput, TryAgain
 from partners.import_rows import ActivityRow, MemberRow, Outcome
@@ -69,8 +70,8 @@ FROM json_to_recordset($1) AS r(member_id uuid, partner_id uuid)
 WHERE c.member_id = r.member_id AND c.partner_id = r.partner_id AND c.state = 'GRANTED'
 """
 GRANT = """
-INSERT INTO consent (id, member_id, partner_id, state, purpose, granted_at)
-SELECT id, member_id, partner_id, 'GRANTED', $3, $2
+INSERT INTO consent (id, member_id, partner_id, state, purpose, scopes, version, granted_at)
+SELECT id, member_id, partner_id, 'GRANTED', $3, $4, 1, $2
 FROM json_to_recordset($1) AS r(id uuid, member_id uuid, partner_id uuid)
 """
 NAME = """
@@ -216,7 +217,7 @@ class MemberChanges:
             (END_TIERS, self.tiers, (now,)),
             (GIVE_TIERS, self.tiers, (now, AssignmentCause.IMPORTED)),
             (END_CONSENTS, self.consents, ()),
-            (GRANT, self.consents, (now, self.brought.purpose.strip())),
+            (GRANT, self.consents, (now, self.brought.purpose.strip(), sorted(CONSENT_SCOPES))),
             (NAME, self.consents, (KEY_VERSION,)),
             (RECORD, self.entries, (now, actor.kind, actor.id)),
         )

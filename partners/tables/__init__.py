@@ -5,6 +5,7 @@ from partners.tables.catalogue import (
     Partner,
     PartnerKind,
     PartnerState,
+    PartnerTransfer,
     Perk,
     PerkKind,
     PerkState,
@@ -21,9 +22,9 @@ from partners.tables.claims import (
     Stock,
 )
 from partners.tables.columns import metadata
-from partners.tables.people import Activity, Consent, ConsentState, Member, MemberAlias, MemberState
+from partners.tables.people import Activity, Consent, ConsentState, Member, MemberAlias, MemberState, Pass
 from partners.tables.programme import AssignmentCause, Programme, Tier, TierAssignment
-from partners.tables.records import AuditEntry, LogHead, LogLeaf, Outbox
+from partners.tables.records import AuditEntry, Disclosure, DisclosureKind, LogHead, LogLeaf, Outbox
 
 __all__ = [
     "Activity",
@@ -33,6 +34,8 @@ __all__ = [
     "Capacity",
     "Consent",
     "ConsentState",
+    "Disclosure",
+    "DisclosureKind",
     "FulfilmentState",
     "Hold",
     "HoldState",
@@ -46,6 +49,8 @@ __all__ = [
     "Partner",
     "PartnerKind",
     "PartnerState",
+    "PartnerTransfer",
+    "Pass",
     "Perk",
     "PerkKind",
     "PerkState",

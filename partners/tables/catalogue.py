@@ -40,6 +40,23 @@ class Partner(SQLModel, table=True):
     created_at: datetime = moment()
 
 
+class PartnerTransfer(SQLModel, table=True):
+    """A brand was sold: until `ends_at` the buyer may learn its own aliases for the seller's, member by member."""
+
+    __tablename__ = "partner_transfer"
+    __table_args__ = (
+        sa.CheckConstraint("from_partner_id <> to_partner_id", name="two_partners"),
+        sa.Index("ix_partner_transfer_to", "to_partner_id", "ends_at"),
+    )
+
+    id: UUID = identity()
+    from_partner_id: UUID = reference("partner.id")
+    to_partner_id: UUID = reference("partner.id")
+    reason: str = text()
+    created_at: datetime = moment()
+    ends_at: datetime = moment()
+
+
 class PerkKind(StrEnum):
     """What is offered."""
 

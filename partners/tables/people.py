@@ -5,7 +5,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from partners.tables.columns import UUID, datetime, digest, identity, moment, one_of, reference, state, text
+from partners.tables.columns import UUID, datetime, digest, identity, moment, one_of, reference, state, text, texts
 
 
 class MemberState(StrEnum):
@@ -56,7 +56,10 @@ class ConsentState(StrEnum):
 
 
 class Consent(SQLModel, table=True):
-    """What a member lets one partner see, for a purpose, until it expires or is withdrawn."""
+    """What a member lets one partner see and do (`scopes`), for a purpose, until it expires or is withdrawn.
+
+    `version` counts its renewals. `moved_from` is the consent to a brand that was sold since.
+    """
 
     __tablename__ = "consent"
     __table_args__ = (
@@ -75,9 +78,29 @@ class Consent(SQLModel, table=True):
     partner_id: UUID = reference("partner.id")
     state: str = state(ConsentState.GRANTED)
     purpose: str = text()
+    scopes: list[str] = texts()
+    version: int = Field(default=1)
     granted_at: datetime = moment()
     expires_at: datetime | None = moment(nullable=True, default=None)
     withdrawn_at: datetime | None = moment(nullable=True, default=None)
+    moved_from: UUID | None = reference("consent.id", default=None, nullable=True)
+
+
+class Pass(SQLModel, table=True):
+    """A code that a member shows at a counter: random, kept as a hash, good once and only until `expires_at`."""
+
+    __tablename__ = "pass"
+    __table_args__ = (
+        sa.UniqueConstraint("hash"),
+        sa.Index("ix_pass_due", "expires_at"),
+    )
+
+    id: UUID = identity()
+    member_id: UUID = reference("member.id")
+    hash: bytes = digest()
+    created_at: datetime = moment()
+    expires_at: datetime = moment()
+    used_at: datetime | None = moment(nullable=True, default=None)
 
 
 class Activity(SQLModel, table=True):

@@ -1,9 +1,11 @@
 """The record of everything: audit entries, the outbox they leave through, and their place in the log."""
 
+from enum import StrEnum
+
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from partners.tables.columns import UUID, datetime, digest, identity, moment, text, texts
+from partners.tables.columns import UUID, datetime, digest, identity, moment, new_id, one_of, state, text, texts
 
 
 class AuditEntry(SQLModel, table=True):
@@ -34,6 +36,33 @@ class AuditEntry(SQLModel, table=True):
     subject_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
     leaf: str = text()
     leaf_hash: bytes = digest()
+
+
+class DisclosureKind(StrEnum):
+    """What a partner was told about a member who consents."""
+
+    MEMBERSHIP = "MEMBERSHIP"
+    ELIGIBILITY = "ELIGIBILITY"
+    CATALOGUE = "CATALOGUE"
+    REDEMPTIONS = "REDEMPTIONS"
+
+
+class Disclosure(SQLModel, table=True):
+    """One answer that a partner was given about a member: when, to which client, of which kind, about which perk.
+
+    Only who asks for a member finds its rows, so that they have one index, which is their key.
+    """
+
+    __tablename__ = "disclosure"
+    __table_args__ = (one_of("kind", DisclosureKind), sa.PrimaryKeyConstraint("member_id", "id"))
+
+    member_id: UUID = Field(sa_type=sa.Uuid)
+    id: UUID = Field(default_factory=new_id, sa_type=sa.Uuid)
+    at: datetime = moment()
+    partner_id: UUID = Field(sa_type=sa.Uuid)
+    client_id: str = text()
+    kind: str = state()
+    perk_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
 
 
 class Outbox(SQLModel, table=True):
