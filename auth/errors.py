@@ -6,7 +6,18 @@ from partners.errors import PerksError
 class Unauthenticated(PerksError):
     """The request carries a token that does not hold; the message tells an honest developer what to mend.
 
-    HTTP answers 401 with `WWW-Authenticate: Bearer error="invalid_token"` (RFC 6750 section 3.1).
+    HTTP answers 401 with `WWW-Authenticate: Bearer error="invalid_token"` (RFC 6750 section 3.1), or another `error`
+    for a token that is bound to a key (RFC 9449 section 7.1).
     """
 
     code = "UNAUTHENTICATED"
+
+    def __init__(self, message: str, *, error: str = "invalid_token") -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class Throttled(PerksError):
+    """Too many wrong attempts; `retryAfter` in seconds."""
+
+    code = "THROTTLED"

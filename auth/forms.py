@@ -1,26 +1,16 @@
 """The strict reading of what OAuth clients post, so that nothing ambiguous reaches Authlib."""
 
 import re
-from base64 import b64decode
 from collections import Counter
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl
 
-from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError  # type: ignore[import-untyped]
+from authlib.oauth2.rfc6749 import InvalidRequestError  # type: ignore[import-untyped]
 from starlette.requests import ClientDisconnect, Request
 
 BODY_BYTES_MAX = 16 * 1024
 FIELDS_MAX = 50
 DESCRIPTION_CHARACTERS_MAX = 300
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a client offers as proof of who it is (RFC 6749 section 2.3.1)."""
-
-    client_id: str
-    secret: str = field(repr=False)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -30,16 +20,27 @@ async def read_form(request: Request) -> dict[str, str]:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/x-www-form-urlencoded":
         raise InvalidRequestError("the Content-Type must be application/x-www-form-urlencoded")
-    body = await _read_body(request)
+    return _parse(await _read_body(request), "the body")
+
+
+def read_query(request: Request) -> dict[str, str]:
+    """The parameters of a GET, under the same rules (RFC 6749 section 3.1)."""
+    query: bytes = request.scope["query_string"]
+    if len(query) > BODY_BYTES_MAX:
+        raise InvalidRequestError(f"the query is longer than {BODY_BYTES_MAX} bytes", status_code=414)
+    return _parse(query, "the query")
+
+
+def _parse(encoded: bytes, place: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(
-            body.decode(), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=FIELDS_MAX
+            encoded.decode(), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=FIELDS_MAX
         )
     except ValueError:
-        raise InvalidRequestError("the body is not a form in UTF-8") from None
+        raise InvalidRequestError(f"{place} is not a form in UTF-8") from None
     if repeated := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
         raise InvalidRequestError(printable(f"repeated parameters: {', '.join(repeated)}"))
-    if any(_CONTROL.search(value) for _, value in pairs):
+    if any(CONTROL.search(value) for _, value in pairs):
         raise InvalidRequestError("a parameter holds control characters")
     return {name: value for name, value in pairs if value}
 
@@ -54,40 +55,6 @@ async def _read_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise InvalidRequestError("the body ended early") from None
     return bytes(body)
-
-
-def read_credentials(request: Request, form: dict[str, str]) -> Credentials:
-    """The client's id and secret, given in exactly one way: HTTP Basic or the body (RFC 6749 section 2.3)."""
-    headers = request.headers.getlist("authorization")
-    client_id, secret = form.get("client_id"), form.get("client_secret")
-    if headers:
-        if len(headers) > 1 or secret is not None:
-            raise InvalidRequestError("authenticate the client in one way only")
-        basic = _basic_credentials(headers[0])
-        if client_id not in (None, basic.client_id):
-            raise InvalidRequestError("client_id is not the client of the Authorization header")
-        return basic
-    if client_id is None or secret is None:
-        raise _unauthenticated("authenticate with HTTP Basic, or with client_id and client_secret in the body")
-    return Credentials(client_id, secret)
-
-
-def _basic_credentials(header: str) -> Credentials:
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        raise _unauthenticated("the Authorization header of a client must be HTTP Basic")
-    try:
-        client_id, _, secret = b64decode(encoded, validate=True).decode().partition(":")
-        credentials = Credentials(unquote_plus(client_id, errors="strict"), unquote_plus(secret, errors="strict"))
-    except ValueError:
-        raise _unauthenticated("the HTTP Basic credentials are not Base64 of UTF-8") from None
-    if not credentials.client_id or not credentials.secret or _CONTROL.search(credentials.client_id):
-        raise _unauthenticated("the HTTP Basic credentials are not client_id:client_secret")
-    return credentials
-
-
-def _unauthenticated(description: str) -> InvalidClientError:
-    return InvalidClientError(description, status_code=401)
 
 
 def printable(text: str) -> str:

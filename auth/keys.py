@@ -16,14 +16,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlmodel import col
 
+from auth.revocations import TOKENS_LIVE_AT_MOST
 from auth.tables import SigningKey
-from partners.errors import Unavailable
+from partners import audit
+from partners.actors import Actor
+from partners.errors import Conflict, Unavailable
 from partners.keys import SECRET_BYTES_MIN, derive
 
 ALGORITHM = "ES256"
-RETIRED_KEYS_VERIFY_FOR = timedelta(days=1)
+RETIRED_KEYS_VERIFY_FOR = TOKENS_LIVE_AT_MOST
 RELOAD_FLOOR = timedelta(seconds=5)
+RELOAD_SECONDS = 60
 JWKS_MAX_AGE_SECONDS = 300
+PUBLISHED_BEFORE_SIGNING = timedelta(seconds=RELOAD_SECONDS + JWKS_MAX_AGE_SECONDS)
+"""By then every process has read a new key, and every cache of the key set that it was not in yet is too old."""
+NEVER = datetime.max.replace(tzinfo=UTC)
 _NONCE_BYTES = 12
 
 
@@ -52,14 +59,19 @@ class Seal:
         return ECKey.import_key(json.loads(plain), {"kid": kid})
 
 
-def new_signing_key(seal: Seal, now: datetime) -> SigningKey:
-    """A fresh P-256 key as a row; its id is its thumbprint (RFC 7638)."""
+def new_signing_key(seal: Seal, now: datetime, *, active_at: datetime | None = None) -> SigningKey:
+    """A fresh P-256 key as a row, to sign from now on or from `active_at`; its id is its thumbprint (RFC 7638)."""
     key = ECKey.generate_key("P-256")
     kid = key.thumbprint()
     public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": ALGORITHM}
     sealed = seal.close(kid, key)
     return SigningKey(
-        kid=kid, algorithm=ALGORITHM, public_jwk=public, private_key=sealed, created_at=now, active_at=now
+        kid=kid,
+        algorithm=ALGORITHM,
+        public_jwk=public,
+        private_key=sealed,
+        created_at=now,
+        active_at=active_at or now,
     )
 
 
@@ -72,6 +84,34 @@ async def ensure_signing_key(session: AsyncSession, secret: bytes, now: datetime
     if await session.scalar(current) is None:
         row = new_signing_key(Seal(secret), now)
         await session.execute(insert(SigningKey).values(row.model_dump()).on_conflict_do_nothing())
+
+
+async def rotate_signing_key(
+    session: AsyncSession, secret: bytes, actor: Actor, now: datetime, *, at_once: bool = False, distrust: bool = False
+) -> SigningKey:
+    """A new key, published at once, that takes over from the current one after `PUBLISHED_BEFORE_SIGNING`.
+
+    For a key that somebody else may know, `at_once` lets the new one sign from now on, and `distrust` also forgets
+    all others, so that no token of theirs holds any more. Conflict while an earlier rotation is still to take effect,
+    unless `at_once`. Rotations wait for each other, so that there is one next key whoever else rotates.
+    """
+    await session.execute(sa.text("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE"))
+    ours, retired_at = col(SigningKey.algorithm) == ALGORITHM, col(SigningKey.retired_at)
+    last = await session.scalar(sa.select(SigningKey).where(ours, retired_at.is_(None)))
+    if last is not None and last.active_at > now and not (at_once or distrust):
+        raise Conflict(f"the key {last.kid} was made already and signs from {last.active_at.isoformat()} on")
+    begins = now if at_once or distrust else now + PUBLISHED_BEFORE_SIGNING
+    if distrust:
+        await session.execute(sa.delete(SigningKey).where(ours))
+    else:
+        still_signing = sa.or_(retired_at.is_(None), retired_at > begins)
+        await session.execute(sa.update(SigningKey).where(ours, still_signing).values(retired_at=begins))
+    key = new_signing_key(Seal(secret), now, active_at=begins)
+    session.add(key)
+    await session.flush()
+    notes = [code for code, holds in (("AT_ONCE", at_once), ("OTHERS_DISTRUSTED", distrust)) if holds]
+    await audit.record(session, "signing_key.rotated", audit.Subject(), actor, now, notes=notes)
+    return key
 
 
 class KeyRing:
@@ -87,23 +127,34 @@ class KeyRing:
         self._reading = asyncio.Lock()
         self._read_at = datetime.min.replace(tzinfo=UTC)
         self._verifying: dict[str, ECKey] = {}
-        self._signing: ECKey | None = None
+        self._signing: list[tuple[datetime, datetime, ECKey]] = []
         self._jwks: Mapping[str, Any] = {"keys": []}
+        self.dropped = 0
+        """Rises when a key stops verifying: what was verified before has to be verified again."""
 
     @property
     def jwks(self) -> Mapping[str, Any]:
         """The public keys as a JWK Set (RFC 7517 section 5), to be cached for `JWKS_MAX_AGE_SECONDS`."""
         return self._jwks
 
-    @property
-    def signing_key(self) -> ECKey:
-        """The current private key, with its `kid`; Unavailable before one was made and loaded."""
-        if self._signing is None:
+    def signing_key(self, now: datetime) -> ECKey:
+        """The private key that signs at this time, with its `kid`; Unavailable before one was made and loaded.
+
+        A clock that is behind the one that made the first key, or one that took over at once, signs with it all the
+        same.
+        """
+        unretired = [(begins, key) for begins, ends, key in self._signing if now < ends]
+        begun = [(begins, key) for begins, key in unretired if begins <= now]
+        if not unretired:
             raise Unavailable("there is no signing key yet")
-        return self._signing
+        return (begun[-1] if begun else unretired[0])[1]
 
     async def load(self, now: datetime) -> None:
-        """Read the keys; call it once at start, after `ensure_signing_key`."""
+        """Read the keys: at start after `ensure_signing_key`, and from time to time."""
+        async with self._reading:
+            await self._load(now)
+
+    async def _load(self, now: datetime) -> None:
         retired_at = col(SigningKey.retired_at)
         verifying = sa.select(SigningKey).where(
             sa.or_(retired_at.is_(None), retired_at > now - RETIRED_KEYS_VERIFY_FOR)
@@ -114,8 +165,12 @@ class KeyRing:
     def hold(self, rows: Sequence[SigningKey], now: datetime) -> None:
         """Replace what the ring holds by these rows, read at `now`."""
         keys = {row.kid: ECKey.import_key(row.public_jwk) for row in rows}
-        current = next((row for row in rows if row.retired_at is None), None)
-        signing = None if current is None else self._seal.open(current.kid, current.private_key)
+        signing = [
+            (row.active_at, row.retired_at or NEVER, self._seal.open(row.kid, row.private_key))
+            for row in sorted(rows, key=lambda row: row.active_at)
+            if row.retired_at is None or now < row.retired_at
+        ]
+        self.dropped += not self._verifying.keys() <= keys.keys()
         self._verifying, self._signing, self._read_at = keys, signing, now
         self._jwks = {"keys": [row.public_jwk for row in rows]}
 
@@ -130,6 +185,6 @@ class KeyRing:
     async def _read_again(self, now: datetime) -> None:
         self._read_at = now
         try:
-            await self.load(now)
+            await self._load(now)
         except (SQLAlchemyError, OSError) as error:
             raise Unavailable("the signing keys can't be read") from error

@@ -48,6 +48,11 @@ def scopes_of(kind: CallerKind) -> frozenset[str]:
     return frozenset(SCOPES.get(kind, ()))
 
 
+def scopes_of_people(kind: CallerKind) -> frozenset[str]:
+    """Every scope that a person of this kind may have: at a partner, what needs no member's leave."""
+    return scopes_of(kind) - MEMBER_BOUND
+
+
 def split_scopes(text: str) -> frozenset[str]:
     """The names in a `scope` parameter or claim: space-separated, order and repetition without meaning
     (RFC 6749 section 3.3). They are not checked against the list."""

@@ -14,6 +14,7 @@ from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClai
 
 from auth.caller import ANONYMOUS, Caller, CallerKind
 from auth.errors import Unauthenticated
+from auth.issuers import OutsideIssuers, issuer_of
 from auth.keys import ALGORITHM, KeyRing
 from auth.revocations import DenySet
 from auth.scopes import SCOPES, join_scopes, require_scopes_of, split_scopes
@@ -56,13 +57,19 @@ class Authority:
 
 
 def mint_access_token(
-    ring: KeyRing, authority: Authority, caller: Caller, now: datetime, lifetime: timedelta | None = None
+    ring: KeyRing,
+    authority: Authority,
+    caller: Caller,
+    now: datetime,
+    lifetime: timedelta | None = None,
+    actor: str | None = None,
 ) -> str:
     """A signed access token (RFC 9068 section 2) for a partner's client, a member or staff.
 
     `sub` is the partner's alias of the member it speaks for, else `caller.id`: the client id, the person at a partner,
     the member's id or the staff subject. So nothing in a token that a partner sees names a member to another one
-    (law 8). The lifetime is that of `LIFETIMES` unless given. BadInput when a scope is not one of the caller's kind.
+    (law 8). `actor` is who acts for that subject (RFC 8693 section 4.1). The lifetime is that of `LIFETIMES` unless
+    given. BadInput when a scope is not one of the caller's kind.
     """
     if caller.client_id is None:
         raise ValueError("an access token names its client (RFC 9068 section 2.2)")
@@ -82,13 +89,15 @@ def mint_access_token(
         claims["partner_id"] = str(caller.partner_id)
     if caller.alias is not None:
         claims["bound"] = True
+    if actor is not None:
+        claims["act"] = {"sub": actor}
     if caller.approval_id is not None:
         claims["approval"] = str(caller.approval_id)
     if caller.client_version != 1:
         claims["client_version"] = caller.client_version
     if caller.key_thumbprint is not None:
         claims["cnf"] = {"jkt": caller.key_thumbprint}
-    key = ring.signing_key
+    key = ring.signing_key(now)
     return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": key.kid}, claims, key, registry=_REGISTRY)
 
 
@@ -96,19 +105,31 @@ class TokenVerifier:
     """Turns an Authorization header into the caller it speaks for (RFC 9068 section 4, RFC 6750 section 2.1).
 
     Callers are remembered under the SHA-256 of the whole header value, for at most `CACHED_FOR` and never past `exp`,
-    the least recently used leaving first; refusals are not remembered.
+    the least recently used leaving first; refusals are not remembered. A token that says it is from another issuer
+    than ourselves is left to `outside`.
     """
 
-    def __init__(self, ring: KeyRing, authority: Authority, denied: DenySet | None = None) -> None:
+    def __init__(
+        self,
+        ring: KeyRing,
+        authority: Authority,
+        denied: DenySet | None = None,
+        outside: OutsideIssuers | None = None,
+    ) -> None:
         self._ring = ring
         self._authority = authority
         self._denied = denied or DenySet()
+        self._outside = outside
         self._known: OrderedDict[bytes, tuple[datetime, Caller]] = OrderedDict()
+        self._dropped = ring.dropped
 
     def cached(self, authorization: bytes | None, now: datetime) -> Caller | None:
         """The caller when it is known without any waiting, else None: then await `caller`."""
         if authorization is None:
             return ANONYMOUS
+        if self._dropped != self._ring.dropped:
+            self._dropped = self._ring.dropped
+            self._known.clear()
         digest = sha256(authorization).digest()
         entry = self._known.get(digest)
         if entry is None:
@@ -120,18 +141,36 @@ class TokenVerifier:
         return entry[1]
 
     async def caller(self, authorization: bytes | None, now: datetime) -> Caller:
-        """The caller, anonymous without a header; Unauthenticated says why a token does not hold."""
+        """The caller, anonymous without a header; Unauthenticated says why a token does not hold.
+
+        One with a `key_thumbprint` is admitted only with a proof of that key, which is looked at elsewhere.
+        """
         known = self.cached(authorization, now)
         if known is not None or authorization is None:
             return known or ANONYMOUS
-        caller = await self._verify(_bearer_token(authorization), now)
+        bound, token = _read_authorization(authorization)
+        caller = await self.verify(token, now)
+        if bound and caller.key_thumbprint is None:
+            raise Unauthenticated("the access token is bound to no key: send it as Bearer")
+        if not bound and caller.key_thumbprint is not None:
+            raise Unauthenticated("the access token is bound to a key: send it as DPoP, with a proof")
         assert caller.expires_at is not None
         self._known[sha256(authorization).digest()] = (min(caller.expires_at, now + CACHED_FOR), caller)
         if len(self._known) > CACHED_CALLERS_MAX:
             self._known.popitem(last=False)
         return caller
 
-    async def _verify(self, token: bytes, now: datetime) -> Caller:
+    async def verify(self, token: bytes, now: datetime) -> Caller:
+        """The caller that a bare token speaks for, whether it is bound to a key or not; remembers nothing."""
+        if self._outside is not None and issuer_of(token) not in (None, self._authority.issuer):
+            caller = await self._outside.caller(token, now)
+        else:
+            caller = await self._verify_own(token, now)
+        if self._denied.denies(caller):
+            raise Unauthenticated("the access token was revoked")
+        return caller
+
+    async def _verify_own(self, token: bytes, now: datetime) -> Caller:
         signed = _parse(token)
         key = await self._ring.find(signed.protected["kid"], now)
         if key is None:
@@ -139,12 +178,9 @@ class TokenVerifier:
         if not jws.validate_compact(signed, key, registry=_REGISTRY):
             raise Unauthenticated("the signature of the access token is wrong")
         try:
-            caller = self._admit(json.loads(signed.payload), now)
+            return self._admit(json.loads(signed.payload), now)
         except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError):
             raise Unauthenticated("the access token is not one of this service") from None
-        if self._denied.denies(caller):
-            raise Unauthenticated("the access token was revoked")
-        return caller
 
     def _admit(self, claims: dict[str, Any], now: datetime) -> Caller:
         kind = CallerKind(claims["kind"])
@@ -191,18 +227,19 @@ class TokenVerifier:
             raise Unauthenticated(_REFUSALS.get(error.claim, f"the access token has a wrong {error.claim}")) from None
 
 
-def _bearer_token(authorization: bytes) -> bytes:
+def _read_authorization(authorization: bytes) -> tuple[bool, bytes]:
+    """Whether the token is sent as one that is bound to a key (RFC 9449 section 7.1), and the token."""
     scheme, _, token = authorization.partition(b" ")
-    if scheme.lower() != b"bearer" or not token:
-        raise Unauthenticated("the Authorization header must read: Bearer, a space, the access token")
-    if len(token) > TOKEN_BYTES_MAX:
-        raise Unauthenticated(f"the access token is longer than {TOKEN_BYTES_MAX} bytes")
-    return token
+    if scheme.lower() not in (b"bearer", b"dpop") or not token:
+        raise Unauthenticated("the Authorization header must read: Bearer (or DPoP), a space, the access token")
+    return scheme.lower() == b"dpop", token
 
 
 def _parse(token: bytes) -> jws.CompactSignature:
     """The token in its parts, with a header of exactly the three members that `mint_access_token` writes: what else
     a header can carry (`jwk`, `jku`, `crit`, …) is only of use to an attacker."""
+    if len(token) > TOKEN_BYTES_MAX:
+        raise Unauthenticated(f"the access token is longer than {TOKEN_BYTES_MAX} bytes")
     try:
         signed = jws.extract_compact(token, registry=_REGISTRY)
     except (JoseError, AttributeError, TypeError, ValueError, RecursionError):

@@ -5,24 +5,29 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from auth import routes as oauth
+from auth.admission import Admission
+from auth.dpop import Proofs
 from auth.keys import KeyRing, ensure_signing_key
 from auth.revocations import DenySet
+from auth.server import Foundation
 from auth.tokens import Authority, TokenVerifier
-from gateway import health
+from gateway import health, pages
+from gateway.announcer import Announcer, open_announcer
 from gateway.database import Database, open_database
-from gateway.housekeeping import keep_sweeping
+from gateway.housekeeping import keep_pruning, keep_sweeping
 from gateway.migrations import require_migrated
-from gateway.rate_limits import CodeGuesses
+from gateway.outside import Outside, open_outside
+from gateway.rate_limits import RateLimits
 from gateway.sequencer import keep_sequencing
 from gateway.settings import Settings, SettingsInvalid
 from partners.keys import Keys, derive_keys
@@ -36,6 +41,7 @@ log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 GRAPHQL_PATH = "/graphql"
+CACHE_CONNECTIONS = 20
 GARBAGE_THRESHOLD = 20_000  # objects; at 700 collections took 10 % of a check (docs/performance.md)
 OPERATIONS = Path(__file__).parent.parent / "schema" / "operations"
 
@@ -56,8 +62,12 @@ class Service:
     keys: Keys
     ring: KeyRing
     denied: DenySet
+    announcer: Announcer
     authority: Authority
     resources: Resources
+    limits: RateLimits
+    proofs: Proofs
+    outside: Outside
     clock: Clock
 
 
@@ -78,7 +88,7 @@ async def open_service(
     async with AsyncExitStack() as closing:
         database = open_database(settings.database_url, connections=settings.database_connections)
         closing.push_async_callback(database.engine.dispose)
-        cache = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2)
+        cache = open_cache(settings.redis_url)
         closing.push_async_callback(cache.aclose)
         await require_migrated(database.engine)
         async with database.sessions.begin() as session:
@@ -86,24 +96,49 @@ async def open_service(
             await ensure_signing_key(session, secret, clock())
         ring = KeyRing(database.sessions, secret)
         await ring.load(clock())
-        denied = DenySet()
-        async with database.reading() as session:
-            await denied.load(session, clock())
-        guesses = CodeGuesses(cache)
+        announcer = await closing.enter_async_context(open_announcer(database, settings.redis_url, secret, ring, clock))
+        limits = RateLimits(cache)
         keys = derive_keys(secret)
-        resources = open_resources(
-            sessions=database.sessions,
-            reading=database.reading,
-            connection=database.connection,
-            programme=programme,
-            keys=keys,
-            try_code=guesses.reserve,
-            right_code=guesses.give_back,
-        )
+        resources = resources_on(database, programme, keys, limits)
         closing.push_async_callback(resources.claims.close)
         yield Service(
-            settings, database, cache, programme, keys, ring, denied, authority_of(settings), resources, clock
+            settings,
+            database,
+            cache,
+            programme,
+            keys,
+            ring,
+            announcer.denied,
+            announcer,
+            authority_of(settings),
+            resources,
+            limits,
+            Proofs(cache, secret, settings.address),
+            await closing.enter_async_context(open_outside(settings, database.reading)),
+            clock,
         )
+
+
+def open_cache(address: str) -> Redis:
+    """A cache whose callers wait in turn for a connection: with the library's own pool all beyond the hundredth fail,
+    and a flood would switch off what holds it back."""
+    pool = BlockingConnectionPool.from_url(
+        address, max_connections=CACHE_CONNECTIONS, timeout=2, socket_connect_timeout=2, socket_timeout=2
+    )
+    return Redis.from_pool(pool)
+
+
+def resources_on(database: Database, programme: Programme, keys: Keys, limits: RateLimits) -> Resources:
+    """What resolvers reach."""
+    return open_resources(
+        sessions=database.sessions,
+        reading=database.reading,
+        connection=database.connection,
+        programme=programme,
+        keys=keys,
+        try_code=limits.hold_code,
+        right_code=limits.right_hold_code,
+    )
 
 
 def authority_of(settings: Settings) -> Authority:
@@ -118,6 +153,11 @@ async def working(service: Service) -> AsyncIterator[None]:
     stop = asyncio.Event()
     workers = {
         "sweeper": keep_sweeping(service.database, service.clock, stop),
+        "pruner": keep_pruning(
+            service.database, timedelta(days=service.settings.disclosures_kept_days), service.clock, stop
+        ),
+        "publisher": service.announcer.keep_publishing(stop),
+        "follower": service.announcer.keep_following(stop),
         "sequencer": keep_sequencing(service.database, service.keys.log, origin_of(service.settings.address), stop),
     }
     tasks = [asyncio.create_task(work, name=name) for name, work in workers.items()]
@@ -178,23 +218,42 @@ def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
     """Everything that is served."""
     return [
         Route(GRAPHQL_PATH, graphql),
-        *oauth.routes(service.database.sessions, service.ring, service.authority, service.clock),
+        *oauth.routes(foundation_of(service)),
         *health.routes(service.database, service.cache),
+        *pages.routes(service),
     ]
 
 
-def admission(service: Service) -> Callable[[Scope], Awaitable[Context]]:
-    """Turns a request's headers into its context: the caller from the bearer token, the clock read once."""
-    verifier, clock, resources = (
+def foundation_of(service: Service) -> Foundation:
+    """What the authorization server stands on."""
+    return Foundation(
+        service.database.sessions,
+        service.cache,
+        service.ring,
+        service.authority,
         TokenVerifier(service.ring, service.authority, service.denied),
+        service.keys,
+        service.proofs,
+        service.limits,
+        service.clock,
+    )
+
+
+def admission(service: Service) -> Callable[[Scope], Awaitable[Context]]:
+    """Turns a request's headers into its context: the caller from the token, the clock read once."""
+    verifier, clock, resources = (
+        TokenVerifier(service.ring, service.authority, service.denied, service.outside.issuers),
         service.clock,
         service.resources,
     )
+    full = Admission(verifier, service.proofs, GRAPHQL_PATH)
 
     async def admit(scope: Scope) -> Context:
         authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
         now = clock()
-        caller = verifier.cached(authorization, now) or await verifier.caller(authorization, now)
+        caller = verifier.cached(authorization, now)
+        if caller is None or caller.key_thumbprint is not None:
+            caller = await full.caller(scope, authorization, now)
         return Context(caller, now, scope["state"]["request_id"], resources)
 
     return admit

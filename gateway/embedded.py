@@ -37,7 +37,7 @@ VALKEY_SETTINGS = {
     "save": "",
     "appendonly": "no",
     "maxmemory": "256mb",
-    "maxmemory-policy": "allkeys-lru",
+    "maxmemory-policy": "noeviction",  # what was used once must not be forgotten early: refuse instead
 }
 
 

@@ -1,33 +1,119 @@
-"""The worker that ends what is overdue, so that nothing is held while somebody waits."""
+"""The workers that end what is overdue, so that nothing is held while somebody waits, and forget what is long over."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import structlog
 
 from gateway.database import Database
 from partners.holds import expire_overdue
 
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 1.0
-PAUSE_SECONDS_MAX = 30.0
+PRUNE_SECONDS = 60.0
+PAUSE_FACTOR_MAX = 32
+BATCH_MAX = 1_000
+FIRST_ID = UUID(int=0)
+KEPT_AFTER_EXPIRY = {
+    # For a day a code or token that is used again still gives its thief away.
+    "authorization_request": timedelta(days=1),
+    "device_authorization": timedelta(days=1),
+    "refresh_token": timedelta(days=1),
+    # After all that hangs from it. Every pass at a counter makes one; what stays for good is its audit entry.
+    "approval": timedelta(days=2),
+    "browser_session": timedelta(0),
+    "pass": timedelta(0),
+    "revocation": timedelta(0),
+}
+# Whoever else does the same at this moment takes other rows; the ids of a batch are found by the index on the time.
+EXPIRED = {
+    table: f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE expires_at <= $1
+    ORDER BY expires_at LIMIT {BATCH_MAX} FOR UPDATE SKIP LOCKED))"""  # noqa: S608 (the names above)
+    for table in KEPT_AFTER_EXPIRY
+}
+DISCLOSURES_OF_SOME = """
+WITH few AS MATERIALIZED (SELECT id FROM member WHERE id > $1 ORDER BY id LIMIT 1000),
+gone AS (
+  DELETE FROM disclosure WHERE ctid = ANY (ARRAY(
+    SELECT d.ctid FROM few CROSS JOIN LATERAL (
+      SELECT ctid FROM disclosure WHERE member_id = few.id AND id < $2 ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED
+    ) AS d
+  )) RETURNING 1
+)
+SELECT (SELECT id FROM few ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) FROM gone) AS gone
+"""
 
 
 async def keep_sweeping(database: Database, clock: Callable[[], datetime], stop: asyncio.Event) -> None:
     """Expires overdue holds every second until told to stop; an outage is waited out, longer each time."""
-    pause = SWEEP_SECONDS
+
+    async def sweep() -> None:
+        async with database.connection() as connection:
+            expired = await expire_overdue(connection, clock())
+        if expired:
+            log.info("holds_expired", count=expired)
+
+    await keep_doing("sweep", sweep, SWEEP_SECONDS, stop)
+
+
+async def keep_pruning(
+    database: Database, disclosures_kept: timedelta, clock: Callable[[], datetime], stop: asyncio.Event
+) -> None:
+    """Deletes what expired, and disclosures older than they are kept, every minute and a little at a time."""
+    member = FIRST_ID
+
+    async def prune() -> None:
+        nonlocal member
+        async with database.connection() as connection:
+            gone = await prune_expired(connection, clock(), stop)
+            member, told = await prune_disclosures(connection, member, clock() - disclosures_kept)
+        if gone or told:
+            log.info("pruned", rows=gone, disclosures=told)
+
+    await keep_doing("prune", prune, PRUNE_SECONDS, stop)
+
+
+async def keep_doing(name: str, do: Callable[[], Awaitable[None]], seconds: float, stop: asyncio.Event) -> None:
+    """Does it every so many seconds; after a failure later, and later each time."""
+    factor = 1
     while not stop.is_set():
         try:
-            async with database.connection() as connection:
-                expired = await expire_overdue(connection, clock())
-            pause = SWEEP_SECONDS
-            if expired:
-                log.info("holds_expired", count=expired)
+            await do()
+            factor = 1
         except Exception as fault:
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
-            log.warning("sweep_failed", fault=type(fault).__name__, next_try_s=pause)
+            factor = min(2 * factor, PAUSE_FACTOR_MAX)
+            log.warning(f"{name}_failed", fault=type(fault).__name__, next_try_s=factor * seconds)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), pause)
+            await asyncio.wait_for(stop.wait(), factor * seconds)
+
+
+async def prune_expired(connection: "Connection[Any]", now: datetime, stop: asyncio.Event | None = None) -> int:
+    """Deletes requests, codes, tokens, sessions, passes and revocations that are over, batch by batch; how many."""
+    gone = 0
+    for table, kept in KEPT_AFTER_EXPIRY.items():
+        deleted = BATCH_MAX
+        while deleted == BATCH_MAX and not (stop is not None and stop.is_set()):
+            deleted = int((await connection.execute(EXPIRED[table], now - kept)).removeprefix("DELETE "))
+            gone += deleted
+    return gone
+
+
+async def prune_disclosures(connection: "Connection[Any]", member: UUID, before: datetime) -> tuple[UUID, int]:
+    """Deletes old disclosures of the next thousand members after `member`, at most a hundred each.
+
+    Returns where to go on, the beginning again after the last member, and how many are gone. Disclosures are found by
+    their key alone, whose UUIDv7 begins with the time in ms: an index on the time would have to be kept by every
+    answer to a partner.
+    """
+    oldest_kept = UUID(int=int(before.timestamp() * 1000) << 80)
+    row = await connection.fetchrow(DISCLOSURES_OF_SOME, member, oldest_kept)
+    assert row is not None
+    return row["last"] or FIRST_ID, row["gone"]

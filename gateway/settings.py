@@ -1,9 +1,10 @@
 """Every environment variable, typed and read once; docs/operations.md lists them and a test keeps it so."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from partners.errors import PerksError
@@ -16,6 +17,13 @@ class SettingsInvalid(PerksError):
     code = "SETTINGS_INVALID"
 
 
+def networks(text: str) -> str:
+    """Addresses and networks with commas between; ValueError names what is neither."""
+    for one in filter(None, text.split(",")):
+        ip_network(one.strip())
+    return text
+
+
 class Settings(BaseSettings):
     """What the operator decides. Without addresses the embedded servers start, and the secret is made once."""
 
@@ -25,13 +33,17 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, validation_alias="REDIS_URL")
     data_folder: Path = Path(".perks")
     programme: Path | None = None
+    identity: Path | None = None
     secret: SecretStr | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     base_url: str | None = None
+    trusted_proxies: Annotated[str, AfterValidator(networks)] = ""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     database_connections: Annotated[int, Field(ge=5, le=100)] = 10
     graphiql: bool = False
+    built_in_sign_in: bool = False
+    disclosures_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 400
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_json: bool = False
 

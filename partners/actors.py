@@ -36,8 +36,9 @@ class Actor:
 
     @property
     def owner(self) -> str:
-        """Whose idempotency keys these are, as `partner:client_…`."""
-        return f"{self.kind.value}:{self.id}"
+        """Whose idempotency keys these are, as `partner:client_…`; one that is bound to a member has its own, so that
+        what was done for others is not answered again to it."""
+        return f"{self.kind.value}:{self.id}" if self.alias is None else f"{self.kind.value}:{self.id}:{self.alias}"
 
 
 SYSTEM = Actor(ActorKind.SYSTEM, "system")

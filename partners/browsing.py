@@ -10,7 +10,8 @@ from asyncpg import Connection
 from partners.actors import Actor, ActorKind
 from partners.allowances import keys_around
 from partners.eligibility import COLUMNS, JOINS, Known, known_of
-from partners.references import MemberRef, PerkRef
+from partners.references import Asker, MemberRef, PerkRef
+from partners.tables.columns import new_id
 from partners.values import value
 
 
@@ -44,19 +45,27 @@ class OfferFilter:
         return cls(ids=None if reference.id is None else [reference.id], handle=reference.handle)
 
 
-def offered(conditions: Sequence[str]) -> str:
+def offered(conditions: Sequence[str], disclosed: str) -> str:
     """The statement for these conditions on a perk `k` and its partner `o`: only those that are given, so that one
-    plan serves all of its uses."""
-    return f"""{COLUMNS},
-  p.handle, p.kind, p.title, p.description, b.handle AS partner_handle, b.name AS partner_name, b.kind AS partner_kind
-FROM (SELECT k.id AS perk, k.id AS ordinal, $5::timestamptz AS now, coalesce($3::uuid,
-    (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $1::uuid AND a.alias = $2::text),
-    (SELECT e.id FROM member e WHERE e.external_id = $4::text)) AS member
-  FROM perk k JOIN partner o ON o.id = k.partner_id
-  WHERE NOT ($7 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE')) {" ".join(f"AND {one}" for one in conditions)}
-  ORDER BY k.id LIMIT $6) AS q
-JOIN perk p ON p.id = q.perk
-{JOINS}"""  # noqa: S608  constants alone
+    plan serves all of its uses. It keeps what was told as one disclosure for the whole page, when it is to be kept."""
+    return f"""
+WITH answer AS MATERIALIZED ({COLUMNS},
+    p.handle, p.kind, p.title, p.description, b.handle AS partner_handle, b.name AS partner_name, b.kind AS partner_kind
+  FROM (SELECT k.id AS perk, $6::timestamptz AS now, $9::text AS scope, coalesce($4::uuid,
+      (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $2::uuid AND a.alias = $3::text),
+      (SELECT e.id FROM member e WHERE e.external_id = $5::text)) AS member
+    FROM perk k JOIN partner o ON o.id = k.partner_id
+    WHERE NOT ($8 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE')) {" ".join(f"AND {one}" for one in conditions)}
+    ORDER BY k.id LIMIT $7) AS q
+  JOIN perk p ON p.id = q.perk
+  {JOINS}){disclosed}
+SELECT * FROM answer ORDER BY perk_id"""  # noqa: S608  constants alone
+
+
+DISCLOSED = """, told AS (
+  INSERT INTO disclosure (member_id, id, at, partner_id, client_id, kind)
+  SELECT member_id, ${}::uuid, $6, $2, ${}::text, 'CATALOGUE' FROM answer WHERE member_id IS NOT NULL LIMIT 1
+)"""
 
 
 async def browse(
@@ -66,17 +75,20 @@ async def browse(
     *,
     now: datetime,
     member: MemberRef | None = None,
+    asker: Asker | None = None,
     first: int,
     after: UUID | None = None,
 ) -> list[Offered]:
     """Offers in the order they were made, as many as `first`, with what is known of `member`.
 
-    A partner sees its own; a member what is or was published by active partners; staff all. Without an actor the
-    reach was checked already (the perks of redemptions that the caller may see), and drafts can't be among them.
+    A partner sees its own, and as an `asker` members who consent; a member what is or was published by active
+    partners; staff all. Without an actor the reach was checked already (the perks of redemptions that the caller may
+    see), and drafts can't be among them.
     """
     partner_id, named = None if actor is None else actor.partner_id, member or MemberRef()
     published = actor is not None and actor.kind is ActorKind.MEMBER
     arguments: list[Any] = [
+        keys_around(now),
         partner_id,
         named.alias,
         named.id,
@@ -84,7 +96,7 @@ async def browse(
         now,
         first,
         published,
-        keys_around(now),
+        None if asker is None else asker.scope,
     ]
     given = {
         "k.partner_id = ${}": partner_id,
@@ -100,7 +112,11 @@ async def browse(
         if wanted_value is not None:
             arguments.append(wanted_value)
             conditions.append(condition.format(len(arguments)))
-    rows = await connection.fetch(offered(conditions), *arguments)
+    disclosed = ""
+    if asker is not None and asker.client_id is not None:
+        arguments += [new_id(), asker.client_id]
+        disclosed = DISCLOSED.format(len(arguments) - 1, len(arguments))
+    rows = await connection.fetch(offered(conditions, disclosed), *arguments)
     return [offered_of(row, partner_id is not None, now) for row in rows]
 
 

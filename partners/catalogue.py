@@ -238,10 +238,12 @@ async def list_partners(
 async def set_partner_state(
     session: AsyncSession, partner_id: UUID, state: PartnerState, *, actor: Actor, now: datetime
 ) -> None:
-    """Suspends or reinstates a partner; NotFound."""
+    """Suspends or reinstates a partner; NotFound, or Conflict when it is so already."""
     partner = await session.get(tables.Partner, partner_id, with_for_update=True)
     if partner is None:
         raise NotFound("no such partner")
+    if partner.state == state:
+        raise Conflict(f"the partner is {state}")
     partner.state = state
     action = "partner.suspended" if state is PartnerState.SUSPENDED else "partner.reinstated"
     await audit.record(session, action, audit.Subject(partner_id, subject_id=partner_id), actor, now)

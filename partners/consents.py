@@ -1,5 +1,6 @@
 """What a member lets a partner see; withdrawing it stops everything at once."""
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -32,31 +33,36 @@ async def grant_consent(
     partner_id: UUID,
     *,
     purpose: str,
+    scopes: Collection[str] = frozenset(SCOPES),
     expires_at: datetime | None,
     pairwise_key: bytes,
     actor: Actor,
     now: datetime,
 ) -> tuple[tables.Consent, str]:
-    """A live consent and the alias that the partner will know the member by. Granting again renews the same one.
+    """A live consent and the alias that the partner will know the member by. Granting again renews the same one: from
+    then on purpose, scopes and end are as said last.
 
-    NotFound for member or partner; BadInput for an end that has passed or an empty purpose.
+    NotFound for member or partner; BadInput for an end that has passed, an empty purpose, no or unknown scopes.
     """
     check_purpose(purpose)
+    check_scopes(scopes)
     if expires_at is not None and expires_at <= now:
         raise BadInput("expiresAt: a time that is to come")
     member = await lock_member(session, reference)
     if await session.get(tables.Partner, partner_id) is None:
         raise NotFound("no such partner")
     consent = await live_consent(session, member.id, partner_id)
-    if consent is None or (consent.expires_at is not None and consent.expires_at <= now):
-        if consent is not None:
-            consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, consent.expires_at
-            await session.flush()
+    if consent is not None and consent.expires_at is not None and consent.expires_at <= now:
+        consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, consent.expires_at
+        await session.flush()
+        consent = None
+    if consent is None:
         consent = tables.Consent(
-            member_id=member.id, partner_id=partner_id, purpose=purpose, scopes=sorted(SCOPES), granted_at=now
+            member_id=member.id, partner_id=partner_id, purpose="", scopes=[], version=0, granted_at=now
         )
         session.add(consent)
-    consent.purpose, consent.expires_at = purpose.strip(), expires_at
+    consent.purpose, consent.scopes, consent.expires_at = purpose.strip(), sorted(set(scopes)), expires_at
+    consent.version += 1
     member.version += 1
     alias = await keep_alias(session, pairwise_key, partner_id=partner_id, member_id=member.id)
     await audit.record(session, "consent.granted", subject_of(consent), actor, now)
@@ -67,6 +73,14 @@ def check_purpose(purpose: str) -> None:
     """BadInput unless it says something, in few words."""
     if not 1 <= len(purpose.strip()) <= PURPOSE_LENGTH_MAX:
         raise BadInput(f"purpose: 1 to {PURPOSE_LENGTH_MAX} characters")
+
+
+def check_scopes(scopes: Collection[str]) -> None:
+    """BadInput names every one that no member can consent to, and refuses a consent to nothing."""
+    if unknown := sorted(set(scopes) - SCOPES.keys()):
+        raise BadInput(f"scopes: nobody can consent to {', '.join(unknown)}", unknownScopes=unknown)
+    if not scopes:
+        raise BadInput("scopes: at least one; leave them out for all")
 
 
 async def withdraw_consent(

@@ -1,6 +1,7 @@
 """May this member have this perk, now? Gathers the facts in one statement and lets the rules answer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,19 +11,20 @@ from asyncpg import Connection
 from partners.allowances import keys_around, resets_at
 from partners.facts import Facts, MemberFacts, PerkFacts, Refusal, RefusalCode
 from partners.policies import Policy, parsed_policy
-from partners.references import MemberRef, PerkRef
+from partners.references import Asker, MemberRef, PerkRef
 from partners.standing import STANDING, standing_changes
+from partners.tables.columns import new_id
 from partners.values import value
 
 
 @value
 class Question:
-    """One member and one perk as a caller names them. `partner_id` bounds what is seen to one partner's."""
+    """One member and one perk as a caller names them; an `asker` sees its own perks and members who consent."""
 
     member: MemberRef
     perk: PerkRef
     now: datetime
-    partner_id: UUID | None = None
+    asker: Asker | None = None
 
 
 @value
@@ -40,6 +42,7 @@ class Known:
     member_id: UUID | None = None
     member_version: int | None = None
     member: MemberFacts | None = None
+    tells_tier: bool = True
 
 
 @value
@@ -78,10 +81,11 @@ def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
         return Decision(False, (refusal,), now, known.policy_version, capacity_remaining=known.perk.left)
     facts = Facts(now, ranks, known.member, known.perk, known.used)
     refusals = refusals_of(known.policy, facts)
+    shown = refusals if known.tells_tier else tuple(replace(refusal, current=None) for refusal in refusals)
     ahead = instants_ahead(known.policy, facts)
     return Decision(
         eligible=not refusals,
-        refusals=refusals,
+        refusals=shown,
         evaluated_at=now,
         policy_version=known.policy_version,
         valid_until=min(ahead, default=None),
@@ -130,7 +134,9 @@ def allowance_left(policy: Policy, facts: Facts) -> AllowanceLeft | None:
 
 
 # Holds that are overdue but not yet swept count as given back: what the claim would do first is foreseen here.
-# A tier that another replaced before it began was never in force.
+# A tier that another replaced before it began was never in force. A member who does not let the asker know is not
+# looked at, so that the answer about one costs what it costs about nobody (law 9). Where no partner asks, consent
+# is that to the redemption which a claim leads to.
 COLUMNS = """
 SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_version, p.hold_seconds,
   p.state AS perk_state, p.time_zone, p.opens_on, p.closes_on, b.state AS partner_state, y.rules::text,
@@ -138,56 +144,72 @@ SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_versio
     WHERE h.perk_id = p.id AND h.state = 'HELD' AND h.expires_at <= q.now) END AS taken,
   m.id AS member_id, m.version AS member_version, m.state AS member_state, m.market, m.joined_at,
   t.tier, t.ends_at, s.id IS NOT NULL AS consented, s.expires_at AS consent_expires_at,
+  q.scope IS NULL OR 'member.tier:read' = ANY (s.scopes) AS tells_tier,
   (SELECT array_agg(u.period || ' ' || u.uses) FROM (SELECT h.period, count(*) AS uses FROM hold h
-    WHERE h.member_id = m.id AND h.perk_id = p.id AND h.slot IS NOT NULL AND h.period = ANY ($8)
+    WHERE h.member_id = m.id AND h.perk_id = p.id AND h.slot IS NOT NULL AND h.period = ANY ($1)
       AND (h.state <> 'HELD' OR h.expires_at > q.now) GROUP BY h.period) AS u) AS used
 """
 JOINS = """
 LEFT JOIN partner b ON b.id = p.partner_id
 LEFT JOIN policy y ON y.perk_id = p.id AND y.version = p.policy_version
 LEFT JOIN capacity c ON c.perk_id = p.id
-LEFT JOIN member m ON m.id = q.member
+LEFT JOIN consent s ON s.member_id = q.member AND s.partner_id = p.partner_id AND s.state = 'GRANTED'
+  AND (s.expires_at IS NULL OR s.expires_at > q.now) AND coalesce(q.scope, 'redemptions:write') = ANY (s.scopes)
+LEFT JOIN member m ON m.id = q.member AND (q.scope IS NULL OR s.id IS NOT NULL)
 LEFT JOIN LATERAL (SELECT a.tier, a.ends_at FROM tier_assignment a WHERE a.member_id = m.id AND a.starts_at <= q.now
   AND (a.ends_at IS NULL OR a.ends_at > a.starts_at) ORDER BY a.starts_at DESC, a.id DESC LIMIT 1) AS t ON true
-LEFT JOIN consent s ON s.member_id = m.id AND s.partner_id = p.partner_id AND s.state = 'GRANTED'
-  AND (s.expires_at IS NULL OR s.expires_at > q.now)
-ORDER BY q.ordinal
 """
-KNOWN = f"""{COLUMNS}
-FROM (SELECT u.partner, u.now, u.ordinal, coalesce(u.perk, (SELECT id FROM perk WHERE handle = u.handle)) AS perk,
-    coalesce(u.member,
-      (SELECT a.member_id FROM member_alias a WHERE a.partner_id = u.partner AND a.alias = u.alias),
-      (SELECT e.id FROM member e WHERE e.external_id = u.external)) AS member
-  FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::timestamptz[])
-    WITH ORDINALITY AS u(partner, alias, member, external, perk, handle, now, ordinal)) AS q
-LEFT JOIN perk p ON p.id = q.perk AND (q.partner IS NULL OR p.partner_id = q.partner)
-{JOINS}"""  # noqa: S608  constants alone
+KNOWN = f"""
+WITH answer AS MATERIALIZED ({COLUMNS}, q.ordinal, q.now, q.client
+  FROM (SELECT u.partner, u.scope, u.client, u.now, u.ordinal,
+      coalesce(u.perk, (SELECT id FROM perk WHERE handle = u.handle)) AS perk,
+      coalesce(u.member,
+        (SELECT a.member_id FROM member_alias a WHERE a.partner_id = u.partner AND a.alias = u.alias),
+        (SELECT e.id FROM member e WHERE e.external_id = u.external)) AS member
+    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::text[],
+        $10::timestamptz[])
+      WITH ORDINALITY AS u(partner, scope, client, alias, member, external, perk, handle, now, ordinal)) AS q
+  LEFT JOIN perk p ON p.id = q.perk AND (q.partner IS NULL OR p.partner_id = q.partner)
+  {JOINS}
+), told AS (
+  INSERT INTO disclosure (member_id, id, at, partner_id, client_id, kind, perk_id)
+  SELECT member_id, ($11::uuid[])[ordinal], now, partner_id, client, 'ELIGIBILITY', perk_id FROM answer
+  WHERE client IS NOT NULL AND member_id IS NOT NULL
+)
+SELECT * FROM answer ORDER BY ordinal
+"""  # noqa: S608  constants alone
 
 
 async def learn(connection: "Connection[Any]", questions: Sequence[Question]) -> list[Known | None]:
-    """What is known for each question, in order, by one statement; None where the perk is out of sight."""
+    """What is known for each question, in order, by one statement; None where the perk is out of sight.
+
+    What a partner is told of a member is kept in the same statement, so it is there before anybody hears it.
+    """
     if not questions:
         return []
+    askers = [question.asker for question in questions]
     rows = await connection.fetch(
         KNOWN,
-        [question.partner_id for question in questions],
+        keys_around(max(question.now for question in questions)),
+        [None if asker is None else asker.partner_id for asker in askers],
+        [None if asker is None else asker.scope for asker in askers],
+        [None if asker is None else asker.client_id for asker in askers],
         [question.member.alias for question in questions],
         [question.member.id for question in questions],
         [question.member.external_id for question in questions],
         [question.perk.id for question in questions],
         [question.perk.handle for question in questions],
         [question.now for question in questions],
-        keys_around(max(question.now for question in questions)),
+        [None if asker is None or asker.client_id is None else new_id() for asker in askers],
     )
     return [
-        None if row["perk_id"] is None else known_of(row, question.partner_id is not None, question.now)
-        for row, question in zip(rows, questions, strict=True)
+        None if row["perk_id"] is None else known_of(row, asker is not None, question.now)
+        for row, question, asker in zip(rows, questions, askers, strict=True)
     ]
 
 
 def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Known:
-    """One row in the domain's words. What a partner may not know of a member stops here."""
-    shown = row["member_id"] is not None and (row["consented"] or not partner_asks)
+    """One row in the domain's words; it holds no member where a partner asks that may not know of one."""
     return Known(
         perk_id=row["perk_id"],
         partner_id=row["partner_id"],
@@ -204,10 +226,11 @@ def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Known
             row["units"],
             row["taken"],
         ),
-        used={} if row["used"] is None or not shown else dict(used_of(row["used"])),
-        member_id=row["member_id"] if shown else None,
-        member_version=row["member_version"] if shown else None,
-        member=member_of(row, partner_asks, now) if shown else None,
+        used={} if row["used"] is None else dict(used_of(row["used"])),
+        member_id=row["member_id"],
+        member_version=row["member_version"],
+        member=None if row["member_id"] is None else member_of(row, partner_asks, now),
+        tells_tier=row["tells_tier"],
     )
 
 

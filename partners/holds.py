@@ -134,9 +134,10 @@ async def release_hold(connection: "Connection[Any]", hold_id: UUID, actor: Acto
     confirmed, unknown or out of the actor's reach."""
     member_id = actor.member_id if actor.kind is ActorKind.MEMBER else None
     outcome: str = await connection.fetchval(
-        "SELECT release_hold($1, $2, $3, $4, $5, $6)",
+        "SELECT release_hold($1, $2, $3, $4, $5, $6, $7)",
         hold_id,
         actor.partner_id,
+        actor.alias,
         member_id,
         now,
         actor.kind.value,

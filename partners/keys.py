@@ -10,18 +10,20 @@ SECRET_BYTES_MIN = 32
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keys:
-    """32 bytes each: `pairwise` names members to partners, `codes` makes hold codes, `log` signs checkpoints."""
+    """32 bytes each: `pairwise` names members to partners, `codes` makes hold codes, `log` signs checkpoints, and
+    under `devices` the codes that points of sale show are kept."""
 
     pairwise: bytes
     codes: bytes
     log: bytes
+    devices: bytes
 
 
 def derive_keys(secret: bytes) -> Keys:
     """HKDF-SHA-256 (RFC 5869) with a label per purpose; ValueError under 32 bytes."""
     if len(secret) < SECRET_BYTES_MIN:
         raise ValueError(f"the secret needs at least {SECRET_BYTES_MIN} bytes")
-    return Keys(*(derive(secret, label) for label in (b"pairwise/1", b"hold-codes/1", b"log/1")))
+    return Keys(*(derive(secret, label) for label in (b"pairwise/1", b"hold-codes/1", b"log/1", b"user-codes/1")))
 
 
 def derive(secret: bytes, label: bytes) -> bytes:

@@ -16,7 +16,7 @@ from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.codes import code_hash
 from partners.errors import BadInput
-from partners.tables import Bearer, Stock
+from partners.tables import Bearer, ConsentState, Stock
 from partners.tables.columns import new_id
 
 REASON_LENGTH_MAX = 500
@@ -51,10 +51,11 @@ async def confirm_hold(
     HOLD_EXPIRED, CONSENT_MISSING, MEMBERSHIP_SUSPENDED, PARTNER_SUSPENDED.
     """
     [row] = await connection.fetch(
-        "SELECT * FROM confirm_hold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "SELECT * FROM confirm_hold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         hold_id,
         None if code is None else code_hash(code),
         actor.partner_id,
+        actor.alias,
         actor.owner,
         key,
         fingerprint,
@@ -92,9 +93,10 @@ async def reverse_redemption(
     if not 1 <= len(back.reason.strip()) <= REASON_LENGTH_MAX:
         raise BadInput(f"reason: 1 to {REASON_LENGTH_MAX} characters")
     [row] = await connection.fetch(
-        "SELECT * FROM reverse_redemption($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        "SELECT * FROM reverse_redemption($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         redemption_id,
         actor.partner_id,
+        actor.alias,
         actor.owner,
         key,
         fingerprint,
@@ -130,7 +132,10 @@ class Redeemed:
 
 @dataclass(frozen=True, slots=True)
 class RedemptionFilter:
-    """Every condition that is given must hold; times are half-open, from `since` until before `until`."""
+    """Every condition that is given must hold; times are half-open, from `since` until before `until`.
+
+    `just_made`: what the actor itself confirmed or reversed in this request, which needs no leave to read.
+    """
 
     id: UUID | None = None
     partner_id: UUID | None = None
@@ -140,10 +145,24 @@ class RedemptionFilter:
     reversed: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
+    just_made: bool = False
 
 
-def scoped_redemptions(actor: Actor, wanted: RedemptionFilter, columns: Any) -> Any:
-    """The query that every read of redemptions goes through: a partner's own, a member's own, or all for staff."""
+def consents_to(actor: Actor, member_id: Any, scope: str, now: datetime) -> Any:
+    """Whether the member lets the partner that acts use this scope now."""
+    consent = tables.Consent
+    return sa.exists().where(
+        col(consent.member_id) == member_id,
+        col(consent.partner_id) == actor.partner_id,
+        col(consent.state) == ConsentState.GRANTED,
+        sa.or_(col(consent.expires_at).is_(None), col(consent.expires_at) > now),
+        sa.literal(scope) == sa.any_(col(consent.scopes)),
+    )
+
+
+def scoped_redemptions(actor: Actor, wanted: RedemptionFilter, columns: Any, now: datetime) -> Any:
+    """The query that every read of redemptions goes through: a partner's own, a member's own, or all for staff. By an
+    alias a partner reaches only who lets it read redemptions, and one that acted for its own member just now."""
     redemption, reversal = tables.Redemption, tables.Reversal
     query = columns.join(reversal, col(reversal.redemption_id) == redemption.id, isouter=True)
     if actor.kind is ActorKind.PARTNER:
@@ -153,14 +172,10 @@ def scoped_redemptions(actor: Actor, wanted: RedemptionFilter, columns: Any) -> 
     for name in ("id", "partner_id", "perk_id", "member_id"):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(getattr(redemption, name) == value)
-    if wanted.alias is not None:
-        alias = tables.MemberAlias
-        query = query.where(
-            redemption.member_id
-            == select(alias.member_id)
-            .where(alias.partner_id == actor.partner_id, alias.alias == wanted.alias)
-            .scalar_subquery()
-        )
+    for alias in {actor.alias, wanted.alias} - {None}:
+        query = query.where(redemption.member_id == named_by(actor, alias))
+        if not wanted.just_made:
+            query = query.where(consents_to(actor, redemption.member_id, "redemptions:read", now))
     if wanted.reversed is not None:
         query = query.where(col(reversal.id).is_not(None) if wanted.reversed else col(reversal.id).is_(None))
     if wanted.since is not None:
@@ -170,31 +185,49 @@ def scoped_redemptions(actor: Actor, wanted: RedemptionFilter, columns: Any) -> 
     return query
 
 
+def named_by(actor: Actor, alias: str | None) -> Any:
+    """The member whom the partner that acts knows by this alias; nobody where there is none."""
+    name = tables.MemberAlias
+    return select(name.member_id).where(name.partner_id == actor.partner_id, name.alias == alias).scalar_subquery()
+
+
 async def list_redemptions(
-    session: AsyncSession, actor: Actor, wanted: RedemptionFilter, *, first: int, after: UUID | None
+    session: AsyncSession, actor: Actor, wanted: RedemptionFilter, *, first: int, after: UUID | None, now: datetime
 ) -> list[Redeemed]:
-    """Redemptions within the actor's reach, newest first, as many as `first`, by one statement."""
+    """Redemptions within the actor's reach, newest first, as many as `first`, by one statement. A partner reads the
+    tier of those who let it."""
     redemption = tables.Redemption
-    columns = sa.select(*REDEMPTION.c, *REVERSAL.c).select_from(redemption)
-    query = scoped_redemptions(actor, wanted, columns).order_by(col(redemption.id).desc()).limit(first)
+    columns: list[Any] = list(REDEMPTION.c)
+    if actor.kind is ActorKind.PARTNER:
+        place = columns.index(REDEMPTION.c.tier)
+        shown = consents_to(actor, redemption.member_id, "member.tier:read", now)
+        columns[place] = sa.case((shown, REDEMPTION.c.tier)).label("tier")
+    query = scoped_redemptions(actor, wanted, sa.select(*columns, *REVERSAL.c).select_from(redemption), now)
+    query = query.order_by(col(redemption.id).desc()).limit(first)
     if after is not None:
         query = query.where(col(redemption.id) < after)
     return [Redeemed.of(row) for row in await session.execute(query)]
 
 
-async def count_redemptions(session: AsyncSession, actor: Actor, wanted: RedemptionFilter) -> int:
+async def count_redemptions(session: AsyncSession, actor: Actor, wanted: RedemptionFilter, now: datetime) -> int:
     """How many there are in all."""
     columns = select(func.count()).select_from(tables.Redemption)
-    counted: int | None = await session.scalar(scoped_redemptions(actor, wanted, columns))
+    counted: int | None = await session.scalar(scoped_redemptions(actor, wanted, columns, now))
     return counted or 0
 
 
-async def find_hold(session: AsyncSession, hold_id: UUID, actor: Actor) -> tables.Hold | None:
-    """A hold within the actor's reach."""
+async def find_hold(
+    session: AsyncSession, hold_id: UUID, actor: Actor, *, now: datetime, just_made: bool = False
+) -> tables.Hold | None:
+    """A hold within the actor's reach; one that it has `just_made` or released itself needs no leave to read."""
     hold = tables.Hold
     query = select(hold).where(hold.id == hold_id)
     if actor.kind is ActorKind.PARTNER:
         query = query.where(hold.partner_id == actor.partner_id)
+    if actor.alias is not None:
+        query = query.where(hold.member_id == named_by(actor, actor.alias))
+        if not just_made:
+            query = query.where(consents_to(actor, hold.member_id, "redemptions:read", now))
     if actor.kind is ActorKind.MEMBER:
         query = query.where(hold.member_id == actor.member_id)
     return await session.scalar(query)

@@ -31,6 +31,18 @@ class PerkRef:
         check_name(self.handle)
 
 
+@value
+class Asker:
+    """A partner that asks about members, by the right (`scope`) that each of them must have consented to.
+
+    With a `client_id` the statement that finds the answer also keeps it as a disclosure to that client.
+    """
+
+    partner_id: UUID
+    scope: str
+    client_id: str | None = None
+
+
 def check_name(name: str | None) -> None:
     """BadInput for what no name can hold: PostgreSQL refuses NUL, and with it everybody's questions of that batch."""
     if name is not None and not name.isprintable():
@@ -46,6 +58,10 @@ def reachable_member(actor: Actor, member: MemberRef | None) -> MemberRef:
         if member is not None and member.id != actor.member_id:
             raise BadInput("a member's token speaks for that member alone: leave `member` out")
         return MemberRef(id=actor.member_id)
+    if actor.alias is not None:
+        if member is not None and member.alias != actor.alias:
+            raise BadInput("this token speaks for one member: leave `member` out")
+        return MemberRef(alias=actor.alias)
     if member is None:
         raise BadInput("say which member")
     if actor.kind is ActorKind.PARTNER and member.alias is None:

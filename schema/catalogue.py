@@ -14,7 +14,7 @@ from partners.policies import CACHED_MAX, Policy
 from partners.references import reachable_member
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
 from schema.context import Info
-from schema.eligibility import MAY_ASK, Decision, decided
+from schema.eligibility import MAY_ASK, READ, Decision, decided
 from schema.ids import PARTNER, PERK, optional_id, show_id
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
@@ -170,11 +170,21 @@ async def show_perks(
 ) -> list[Perk]:
     """Perks within the caller's sight, each with its answer where a member is meant."""
     context, actor = info.context, info.context.actor
-    meant = member is not None or actor.member_id is not None
+    meant = member is not None or actor.member_id is not None or actor.alias is not None
     reference = reachable_member(actor, None if member is None else member.reference()) if meant else None
+    answered = meant and "eligibility" in selected(info)
     async with context.resources.connection() as connection:
-        offers = await browse(connection, actor, wanted, now=context.now, member=reference, first=first, after=after)
-    if not meant or "eligibility" not in selected(info):
+        offers = await browse(
+            connection,
+            actor,
+            wanted,
+            now=context.now,
+            member=reference if answered else None,
+            asker=context.asker(READ),
+            first=first,
+            after=after,
+        )
+    if not answered:
         return [Perk.of(offered) for offered in offers]
     return [Perk.of(offered, Decision.of(decided(context, offered.known))) for offered in offers]
 

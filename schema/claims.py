@@ -1,5 +1,6 @@
 """Claim, confirm, release, reverse: holds and redemptions, and the mutations that move them."""
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from partners.eligibility import Decision
 from partners.errors import KeyReused, TryAgain
 from partners.holds import Claim, Claimed, Held
 from partners.idempotency import checked_key, fingerprint
+from partners.members import view_members
 from partners.tables import HoldState
 from schema.catalogue import Perk, perks_by_id
 from schema.context import Context, Info
@@ -76,7 +78,7 @@ async def claim_perk(info: Info, input: ClaimPerkInput) -> ClaimPerkPayload:
     """Claims by the perk's next batch. Facts that changed in between are asked for again, a few times at most."""
     context = info.context
     key = checked_key(input.idempotency_key)
-    question = question_of(context, input.member, input.perk)
+    question = question_of(context, input.member, input.perk, "holds:write")
     content = fingerprint(
         "claimPerk",
         {
@@ -88,6 +90,10 @@ async def claim_perk(info: Info, input: ClaimPerkInput) -> ClaimPerkPayload:
         [known] = await context.resources.learn([question])
         decision = decided(context, known)
         assert known is not None
+        if known.member_id is not None and question.asker is not None:
+            question = replace(
+                question, asker=replace(question.asker, client_id=None)
+            )  # told once, however often asked
         claim = Claim(context.actor, key, content, context.now, known, decision)
         claimed = await context.resources.claims.submit(known.perk_id, claim)
         # Two equal claims in one batch share an answer, which may have been another moment's no.
@@ -161,7 +167,7 @@ async def confirm_hold(info: Info, input: ConfirmHoldInput) -> ConfirmHoldPayloa
         raise KeyReused("this idempotency key was used for something else")
     if outcome.id is None:
         return ConfirmHoldPayload(redemption=None, replayed=False, user_errors=plain_error(outcome.code, ["hold"]))
-    redemption = await load_redemption(info, outcome.id)
+    redemption = await load_redemption(info, outcome.id, just_made=True)
     return ConfirmHoldPayload(redemption=redemption, replayed=outcome.replayed, user_errors=[])
 
 
@@ -184,13 +190,16 @@ async def release_hold(info: Info, input: ReleaseHoldInput) -> ReleaseHoldPayloa
         outcome = await holds.release_hold(connection, hold_id, context.actor, context.now)
     if outcome != "RELEASED":
         return ReleaseHoldPayload(hold=None, user_errors=plain_error(outcome, ["hold"]))
-    return ReleaseHoldPayload(hold=await load_hold(info, hold_id), user_errors=[])
+    return ReleaseHoldPayload(hold=await load_hold(info, hold_id, just_made=True), user_errors=[])
 
 
-async def load_hold(info: Info, hold_id: UUID) -> Hold | None:
-    """A hold within the caller's reach."""
-    async with info.context.reading() as session:
-        row = await redemptions.find_hold(session, hold_id, info.context.actor)
+async def load_hold(info: Info, hold_id: UUID, *, just_made: bool = False) -> Hold | None:
+    """A hold within the caller's reach, or one that it has just released itself."""
+    context = info.context
+    async with context.reading() as session:
+        row = await redemptions.find_hold(session, hold_id, context.actor, now=context.now, just_made=just_made)
+        if row is not None and context.actor.alias is not None:
+            await view_members(session, [row.member_id], asker=context.asker("redemptions:read"), now=context.now)
     return None if row is None else Hold.of(row, info.context, await perk_when_asked(info, row.perk_id))
 
 
@@ -234,6 +243,6 @@ async def reverse_redemption(info: Info, input: ReverseRedemptionInput) -> Rever
     if outcome.id is None:
         errors = plain_error(outcome.code, ["redemption"])
         return ReverseRedemptionPayload(redemption=None, reversal=None, replayed=False, user_errors=errors)
-    redemption = await load_redemption(info, redemption_id)
+    redemption = await load_redemption(info, redemption_id, just_made=True)
     reversal = None if redemption is None else redemption.reversal
     return ReverseRedemptionPayload(redemption=redemption, reversal=reversal, replayed=outcome.replayed, user_errors=[])

@@ -5,6 +5,7 @@ from datetime import datetime
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from auth.withdrawal import withdraw_consent as withdraw_with_tokens
 from partners import catalogue, consents, tables
 from partners.errors import NotFound
 from partners.references import MemberRef, reachable_member
@@ -19,10 +20,12 @@ from schema.references import MemberBy, PartnerBy
 strawberry.enum(ConsentState, description="Withdrawn for good: a member who consents again gives a new one.")
 
 
-@object_type(permission=Authenticated, description="What a member lets one partner see.")
+@object_type(permission=Authenticated, description="What a member lets one partner see and do.")
 class Consent(Node):
     partner: Partner = field(description="To whom.")
     state: ConsentState = field(description="Whether it holds.")
+    scopes: list[str] = field(description="What the partner may do, by the names of its scopes.")
+    version: int = field(description="1, and one more with each renewal.")
     purpose: str = field(description="What for, in the words the member agreed to.")
     granted_at: datetime = field(description="When it was given.")
     expires_at: datetime | None = field(description="When it ends by itself; null: it does not.")
@@ -35,6 +38,8 @@ class Consent(Node):
             id=strawberry.ID(show_id(CONSENT, consent.id)),
             partner=Partner.of(partner),
             state=ConsentState(consent.state),
+            scopes=list(consent.scopes),
+            version=consent.version,
             purpose=consent.purpose,
             granted_at=consent.granted_at,
             expires_at=consent.expires_at,
@@ -47,6 +52,9 @@ class GrantConsentInput:
     partner: PartnerBy = strawberry.field(description="To whom.")
     member: MemberBy | None = strawberry.field(default=None, description="Staff: whose. Members leave it out.")
     purpose: str = strawberry.field(default="perks", description="What for, 1 to 200 characters.")
+    scopes: list[str] | None = strawberry.field(
+        default=None, description="What the partner may do, by names of its scopes; null: all that can be consented to."
+    )
     expires_at: datetime | None = strawberry.field(default=None, description="When it ends by itself.")
 
 
@@ -83,6 +91,7 @@ async def grant_consent(info: Info, input: GrantConsentInput) -> ConsentPayload:
             reference,
             partner.id,
             purpose=input.purpose,
+            scopes=consents.SCOPES if input.scopes is None else input.scopes,
             expires_at=input.expires_at,
             pairwise_key=context.resources.keys.pairwise,
             actor=context.actor,
@@ -92,11 +101,12 @@ async def grant_consent(info: Info, input: GrantConsentInput) -> ConsentPayload:
 
 
 async def withdraw_consent(info: Info, input: WithdrawConsentInput) -> ConsentPayload:
-    """Ends a consent at once: from now on the partner is told what it is told of a stranger."""
+    """Ends a consent at once, with every token of the member there: from now on the partner is told what it is told
+    of a stranger."""
     context = info.context
     async with context.sessions.begin() as session:
         reference, partner = await named(context, session, input.partner, input.member)
-        consent = await consents.withdraw_consent(session, reference, partner.id, actor=context.actor, now=context.now)
+        consent = await withdraw_with_tokens(session, reference, partner.id, actor=context.actor, now=context.now)
     return ConsentPayload(consent=Consent.of(consent, partner))
 
 

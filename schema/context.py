@@ -18,6 +18,7 @@ from partners.eligibility import Known, Question, learn
 from partners.holds import Claim, Claimed, claim_batch
 from partners.keys import Keys
 from partners.programme import Programme
+from partners.references import Asker
 
 Connect = Callable[[], AbstractAsyncContextManager["Connection[Any]"]]
 Reading = Callable[[], AbstractAsyncContextManager[AsyncSession]]
@@ -95,6 +96,13 @@ class Context:
     def actor(self) -> Actor:
         """The caller in the domain's words."""
         return self.caller.actor
+
+    def asker(self, scope: str) -> Asker | None:
+        """The partner that asks, under the scope that it uses; None for members and staff."""
+        caller = self.caller
+        if caller.partner_id is None:
+            return None
+        return Asker(caller.partner_id, scope, caller.client_id or caller.id)
 
     @property
     def sessions(self) -> async_sessionmaker[AsyncSession]:

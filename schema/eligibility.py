@@ -16,7 +16,8 @@ from schema.permissions import Authenticated, Members, Partners, Staff, field, o
 from schema.references import MemberBy, PerkBy
 
 CHECKS_MAX = 100
-MAY_ASK = Partners("eligibility:read") | Members("me:read") | Staff("members:admin")
+READ = "eligibility:read"
+MAY_ASK = Partners(READ) | Members("me:read") | Staff("members:admin")
 
 
 @object_type(permission=Authenticated, description="One rule that says no.")
@@ -98,11 +99,11 @@ class EligibilityResult:
     message: str | None = field(description="The same for people.")
 
 
-def question_of(context: Context, member: MemberBy | None, perk: PerkBy) -> Question:
-    """What a caller asks, within its reach; BadInput when it can't name a member like that."""
-    actor = context.actor
-    reference = reachable_member(actor, None if member is None else member.reference())
-    return Question(reference, perk.reference(), context.now, actor.partner_id)
+def question_of(context: Context, member: MemberBy | None, perk: PerkBy, scope: str) -> Question:
+    """What a caller asks, within its reach; BadInput when it can't name a member like that. `scope` is the right
+    that a partner uses."""
+    reference = reachable_member(context.actor, None if member is None else member.reference())
+    return Question(reference, perk.reference(), context.now, context.asker(scope))
 
 
 def decided(context: Context, known: Known | None) -> eligibility.Decision:
@@ -115,7 +116,7 @@ def decided(context: Context, known: Known | None) -> eligibility.Decision:
 async def check_eligibility(info: Info, perk: PerkBy, member: MemberBy | None = None) -> Decision:
     """One question: one statement, shared with whoever asks at the same moment."""
     context = info.context
-    [known] = await context.resources.learn([question_of(context, member, perk)])
+    [known] = await context.resources.learn([question_of(context, member, perk, READ)])
     return Decision.of(decided(context, known))
 
 
@@ -128,7 +129,7 @@ async def check_eligibilities(info: Info, checks: list[EligibilityCheckInput]) -
     asked: list[tuple[int, Question]] = []
     for place, check in enumerate(checks):
         try:
-            asked.append((place, question_of(context, check.member, check.perk)))
+            asked.append((place, question_of(context, check.member, check.perk, READ)))
         except BadInput as fault:
             results[place] = EligibilityResult(decision=None, error=fault.code, message=fault.message)
     answers = await context.resources.learn([question for _, question in asked]) if asked else []

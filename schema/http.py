@@ -14,6 +14,9 @@ from starlette.types import Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 from uuid_utils.compat import uuid7
 
+from auth.admission import NONCE_STATE
+from auth.client_keys import ALGORITHMS
+from auth.errors import Unauthenticated
 from schema.documents import Documents
 from schema.errors import Rejected, from_exception, from_execution, http_status, with_request_id
 from schema.execution import RequestContext, execute
@@ -109,8 +112,10 @@ class GraphQLEndpoint:
         except Exception as error:
             rejected = error if isinstance(error, Rejected) else from_exception(error, request_id)
             status = http_status(rejected.code, lenient=media != GRAPHQL_RESPONSE)
-            headers = headers + _rejection_headers(rejected)
+            headers = headers + _rejection_headers(rejected, error, bound=NONCE_STATE in scope["state"])
             body = _rejection_body(rejected, request_id)
+        if (nonce := scope["state"].get(NONCE_STATE)) is not None:
+            headers = [*headers, (b"dpop-nonce", nonce)]
         return await _send(send, status, headers, request_id, body)
 
     async def _parameters(self, scope: Scope, receive: Receive) -> Parameters:
@@ -178,18 +183,21 @@ def _rejection_body(rejected: Rejected, request_id: str) -> bytes:
     return orjson.dumps(body)
 
 
-def _rejection_headers(rejected: Rejected) -> Headers:
-    """`Allow` for a wrong method, and the challenge of RFC 6750, section 3, for a missing or weak token."""
+def _rejection_headers(rejected: Rejected, error: Exception, *, bound: bool) -> Headers:
+    """`Allow` for a wrong method, and the challenge for a missing or weak token (RFC 6750, section 3; RFC 9449,
+    section 7.1): under the scheme of the request, which is DPoP for a token that is `bound` to a key."""
     details = {name: value for error in rejected.errors for name, value in error["extensions"].items()}
     if rejected.code == "METHOD_NOT_ALLOWED":
         return [(b"allow", details["allow"].encode())]
     if rejected.code == "UNAUTHENTICATED":
         # Denied for want of a token, or (before any field was looked at) for one that does not hold.
-        challenge = b"Bearer" if rejected.data_is_null else b'Bearer error="invalid_token"'
-        return [(b"www-authenticate", challenge)]
+        reason = f'error="{error.error}"' if isinstance(error, Unauthenticated) else ""
+        algorithms = f'algs="{" ".join(ALGORITHMS)}"'
+        challenges = [f"DPoP {reason}, {algorithms}"] if bound else [f"Bearer {reason}".strip(), f"DPoP {algorithms}"]
+        return [(b"www-authenticate", challenge.encode()) for challenge in challenges]
     if "missingScopes" in details:
-        scopes = " ".join(details["missingScopes"])
-        return [(b"www-authenticate", f'Bearer error="insufficient_scope", scope="{scopes}"'.encode())]
+        scheme, scopes = "DPoP" if bound else "Bearer", " ".join(details["missingScopes"])
+        return [(b"www-authenticate", f'{scheme} error="insufficient_scope", scope="{scopes}"'.encode())]
     return []
 
 

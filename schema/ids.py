@@ -4,7 +4,7 @@ from uuid import UUID
 
 from partners.errors import BadInput
 
-PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY = (
+PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY, APPROVAL, TRANSFER = (
     "perk",
     "partner",
     "hold",
@@ -14,6 +14,8 @@ PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY = (
     "alias",
     "consent",
     "entry",
+    "approval",
+    "transfer",
 )
 
 

@@ -6,6 +6,7 @@ import strawberry
 
 from auth.caller import CallerKind
 from partners import audit
+from partners.actors import ActorKind
 from partners.browsing import OfferFilter
 from partners.references import MemberRef
 from schema.audit import AuditEntry
@@ -46,7 +47,8 @@ async def find_node(info: Info, id: strawberry.ID) -> Node | None:
 
 async def find_alias(info: Info, alias: str) -> Member | None:
     """The member that a partner knows by this alias."""
-    if info.context.caller.kind is not CallerKind.PARTNER:
+    actor = info.context.actor
+    if actor.kind is not ActorKind.PARTNER or actor.alias not in (None, alias):
         return None
     return await view(info, MemberRef(alias=alias))
 

@@ -81,10 +81,10 @@ async def find_member(info: Info, by: MemberBy) -> Member | None:
 
 async def view(info: Info, reference: MemberRef) -> Member | None:
     """A member that the caller may mean, as it may see one."""
-    partner_id = info.context.actor.partner_id
+    asker = info.context.asker("member.tier:read")
     async with info.context.reading() as session:
-        found = await members.view_member(session, reference, partner_id=partner_id, now=info.context.now)
-    return None if found is None else Member.of(found, for_partner=partner_id is not None)
+        found = await members.view_member(session, reference, asker=asker, now=info.context.now)
+    return None if found is None else Member.of(found, for_partner=asker is not None)
 
 
 @strawberry.input(description="A new member.")
@@ -125,7 +125,7 @@ async def enrol_member(info: Info, input: EnrolMemberInput) -> MemberPayload:
                 actor=context.actor,
                 now=context.now,
             )
-        found = await members.view_member(session, reference, partner_id=None, now=context.now)
+        found = await members.view_member(session, reference, asker=None, now=context.now)
     return MemberPayload(member=None if found is None else Member.of(found, for_partner=False))
 
 
@@ -154,5 +154,5 @@ async def assign_tier(info: Info, input: AssignTierInput) -> MemberPayload:
             actor=context.actor,
             now=context.now,
         )
-        found = await members.view_member(session, reference, partner_id=None, now=context.now)
+        found = await members.view_member(session, reference, asker=None, now=context.now)
     return MemberPayload(member=None if found is None else Member.of(found, for_partner=False))

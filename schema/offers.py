@@ -9,10 +9,11 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.scalars import JSON
 
+from auth import clients
 from partners import catalogue, tables
 from partners.catalogue import Offer, PerkSettings
 from partners.errors import BadInput, NotFound
-from partners.tables import PartnerKind, PerkKind, PerkState
+from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
 from schema.catalogue import Partner, Perk, perks_by_id
 from schema.context import Context, Info
 from schema.permissions import Authenticated, field, object_type
@@ -38,6 +39,30 @@ async def create_partner(info: Info, input: CreatePartnerInput) -> PartnerPayloa
         partner = await catalogue.create_partner(
             session, handle=input.handle, name=input.name, kind=input.kind, actor=context.actor, now=context.now
         )
+    return PartnerPayload(partner=Partner.of(partner))
+
+
+@strawberry.input(description="Which partner.")
+class PartnerInput:
+    partner: PartnerBy = strawberry.field(description="By id or handle.")
+
+
+async def suspend_partner(info: Info, input: PartnerInput) -> PartnerPayload:
+    """Stops a partner and every live token of its clients."""
+    return await set_partner_state(info, input, PartnerState.SUSPENDED)
+
+
+async def reinstate_partner(info: Info, input: PartnerInput) -> PartnerPayload:
+    """Serves a suspended partner again; its clients ask for new tokens."""
+    return await set_partner_state(info, input, PartnerState.ACTIVE)
+
+
+async def set_partner_state(info: Info, input: PartnerInput, state: PartnerState) -> PartnerPayload:
+    """One change of state."""
+    context = info.context
+    async with context.sessions.begin() as session:
+        partner = await owner_of(context, session, input.partner)
+        await clients.set_partner_state(session, partner.id, state, context.actor, context.now)
     return PartnerPayload(partner=Partner.of(partner))
 
 
@@ -124,9 +149,9 @@ async def shown(info: Info, perk_id: UUID) -> PerkPayload:
 
 
 async def owner_of(context: Context, session: AsyncSession, by: PartnerBy | None) -> tables.Partner:
-    """The partner that a perk is drafted for: a partner's own, or the one staff name."""
+    """The partner that something is made for: a partner's own, or the one staff name."""
     if (by is None) == (context.actor.partner_id is None):
-        raise BadInput("partner: staff say whose perk it is, a partner's own is understood")
+        raise BadInput("partner: staff say whose it is, a partner's own is understood")
     id, handle = (context.actor.partner_id, None) if by is None else by.names()
     found = await catalogue.list_partners(session, context.actor, id=id, handle=handle, first=1, after=None)
     if not found:

@@ -51,9 +51,9 @@ def page_size(first: int | None) -> int:
     return wanted
 
 
-def show_cursor(id: UUID) -> str:
+def show_cursor(id: UUID | str) -> str:
     """The cursor of a row."""
-    return urlsafe_b64encode(id.bytes).decode().rstrip("=")
+    return urlsafe_b64encode(id.encode() if isinstance(id, str) else id.bytes).decode().rstrip("=")
 
 
 def read_cursor(after: str | None) -> UUID | None:
@@ -66,12 +66,25 @@ def read_cursor(after: str | None) -> UUID | None:
         raise BadInput("after: not a cursor") from None
 
 
+def read_name_cursor(after: str | None) -> str | None:
+    """The same for rows whose id is a name; BadInput likewise."""
+    if after is None:
+        return None
+    try:
+        name = urlsafe_b64decode(after.encode("ascii") + b"==").decode()
+    except ValueError:
+        name = ""
+    if not name or not name.isprintable() or show_cursor(name) != after:
+        raise BadInput("after: not a cursor")
+    return name
+
+
 def connect(
     rows: Sequence[Row],
     size: int,
     after: str | None,
     *,
-    id_of: Callable[[Row], UUID],
+    id_of: Callable[[Row], UUID | str],
     node_of: Callable[[Row], Any],
     counter: Callable[[], Awaitable[int]] | None = None,
 ) -> Any:

@@ -79,31 +79,34 @@ class Redemption(Node):
         )
 
 
-async def redemptions_of(info: Info, rows: Sequence[Redeemed]) -> list[Redemption]:
+async def redemptions_of(info: Info, rows: Sequence[Redeemed], *, known: bool = False) -> list[Redemption]:
     """Rows as the caller may see them; perks and members, when selected, by one statement each.
 
     Each statement takes a connection and gives it back: whoever waits for a second with one in hand can block all.
+    Rows that are about a `known` member tell of it without showing it.
     """
-    partner_id, names = info.context.actor.partner_id, selected(info)
+    asker, names = info.context.asker("redemptions:read"), selected(info)
+    known = known or info.context.actor.alias is not None
     perks: dict[UUID, Perk] = {}
     members: dict[UUID, Member] = {}
     if rows and "perk" in names:
         perks = await perks_by_id(info, {row.redemption.perk_id for row in rows})
-    if rows and "member" in names:
+    if rows and ("member" in names or (known and asker is not None)):
         ids = {row.redemption.member_id for row in rows}
         async with info.context.reading() as session:
-            views = await view_members(session, ids, partner_id=partner_id, now=info.context.now)
-        members = {id: Member.of(view, for_partner=partner_id is not None) for id, view in views.items()}
+            views = await view_members(session, ids, asker=asker, now=info.context.now)
+        members = {id: Member.of(view, for_partner=asker is not None) for id, view in views.items()}
     return [
         Redemption.of(row, perks.get(row.redemption.perk_id), members.get(row.redemption.member_id)) for row in rows
     ]
 
 
-async def load_redemption(info: Info, id: UUID) -> Redemption | None:
-    """One redemption within the caller's reach."""
+async def load_redemption(info: Info, id: UUID, *, just_made: bool = False) -> Redemption | None:
+    """One redemption within the caller's reach, or one that it has just confirmed or reversed itself."""
+    wanted = redemptions.RedemptionFilter(id=id, just_made=just_made)
     async with info.context.reading() as session:
         rows = await redemptions.list_redemptions(
-            session, info.context.actor, redemptions.RedemptionFilter(id=id), first=1, after=None
+            session, info.context.actor, wanted, first=1, after=None, now=info.context.now
         )
     shown = await redemptions_of(info, rows)
     return shown[0] if shown else None
@@ -154,19 +157,19 @@ async def find_redemptions(
     info: Info, filter: RedemptionFilter | None = None, first: int | None = None, after: str | None = None
 ) -> Connection[Redemption]:
     """A page of redemptions, newest first."""
-    size, seen, actor = page_size(first), read_cursor(after), info.context.actor
+    size, seen, actor, now = page_size(first), read_cursor(after), info.context.actor, info.context.now
     async with info.context.reading() as session:
         wanted = await wanted_by(info, session, filter)
         rows = (
             []
             if wanted is None
-            else await redemptions.list_redemptions(session, actor, wanted, first=size + 1, after=seen)
+            else await redemptions.list_redemptions(session, actor, wanted, first=size + 1, after=seen, now=now)
         )
-    shown = await redemptions_of(info, rows[:size])
+    shown = await redemptions_of(info, rows[:size], known=wanted is not None and wanted.alias is not None)
 
     async def count() -> int:
         async with info.context.reading() as counting:
-            return 0 if wanted is None else await redemptions.count_redemptions(counting, actor, wanted)
+            return 0 if wanted is None else await redemptions.count_redemptions(counting, actor, wanted, now)
 
     page: Connection[Redemption] = connect(
         [*zip(rows, [*shown, None], strict=False)],

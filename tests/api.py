@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from auth.caller import Caller, CallerKind
-from auth.scopes import scopes_of
+from auth.scopes import MEMBER_BOUND, scopes_of
 from auth.tokens import mint_access_token
 from gateway.app import Service
 from partners import tables
@@ -70,6 +70,20 @@ class Api:
                 frozenset(scopes) or scopes_of(CallerKind.PARTNER),
                 client_id=client_id,
                 partner_id=partner.id,
+            )
+        )
+
+    def bound(self, partner: tables.Partner, alias: str, *scopes: str) -> Voice:
+        """The partner's client with a token that speaks for the member of this alias alone."""
+        client_id = f"client_client_{partner.handle}"
+        return self.voice(
+            Caller(
+                CallerKind.PARTNER,
+                client_id,
+                frozenset(scopes) or MEMBER_BOUND,
+                client_id=client_id,
+                partner_id=partner.id,
+                alias=alias,
             )
         )
 

@@ -22,6 +22,8 @@ from partners.programme import Programme, keep_programme, read_programme
 from tests.api import Api
 from tests.commands import Perks
 from tests.factories import Club
+from tests.flows import Clock, Flows, lay_foundation, reach
+from tests.serving import serving
 
 SECRET = b"a secret of the tests, 32 bytes or more"
 
@@ -134,6 +136,7 @@ async def api(servers: embedded.Servers, database: Database, now: datetime) -> A
         database_url=database.engine.url.render_as_string(hide_password=False),
         redis_url=servers.redis_url,
         secret=SecretStr(SECRET.decode()),
+        built_in_sign_in=True,
     )
     gateway = Gateway(settings, clock=lambda: now, work=False)
     async with (
@@ -141,6 +144,30 @@ async def api(servers: embedded.Servers, database: Database, now: datetime) -> A
         httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url=settings.address) as client,
     ):
         yield Api(service, client)
+
+
+@pytest.fixture
+async def live(servers: embedded.Servers, database: Database) -> AsyncIterator[Api]:
+    """The same over a real HTTP server, in real time."""
+    settings = Settings(
+        database_url=database.engine.url.render_as_string(hide_password=False),
+        redis_url=servers.redis_url,
+        secret=SecretStr(SECRET.decode()),
+    )
+    async with serving(settings) as served:
+        yield served
+
+
+@pytest.fixture
+async def flows(
+    servers: embedded.Servers, sessions: async_sessionmaker[AsyncSession], secret: bytes
+) -> AsyncIterator[Flows]:
+    """An authorization server on the worker's database, at a time of the test's own."""
+    clock = Clock()
+    foundation = await lay_foundation(sessions, str(servers.redis_url), secret, clock)
+    async with reach(foundation) as http:
+        yield Flows(foundation, clock, http)
+    await foundation.cache.aclose()
 
 
 @pytest.fixture

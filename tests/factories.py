@@ -111,7 +111,12 @@ class Club:
             )
 
     async def consent(
-        self, member: tables.Member, partner: tables.Partner, *, expires_at: datetime | None = None
+        self,
+        member: tables.Member,
+        partner: tables.Partner,
+        *,
+        expires_at: datetime | None = None,
+        scopes: Iterable[str] = consents.SCOPES,
     ) -> str:
         async with self.database.sessions.begin() as session:
             _, alias = await consents.grant_consent(
@@ -119,6 +124,7 @@ class Club:
                 MemberRef(id=member.id),
                 partner.id,
                 purpose="perks",
+                scopes=list(scopes),
                 expires_at=expires_at,
                 pairwise_key=self.keys.pairwise,
                 actor=SYSTEM,

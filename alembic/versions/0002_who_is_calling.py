@@ -1,5 +1,7 @@
 """Who is calling: clients of every kind, approvals and what hangs from them, revocations, sessions, disclosures."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -9,6 +11,9 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+FUNCTIONS = Path(__file__).parent.parent / "sql" / "0002_callers.sql"
+FORMER_FUNCTIONS = FUNCTIONS.with_name("0001_claims.sql")
+REPLACED = ("live_consent", "confirm_hold", "release_hold", "reverse_redemption")
 CONSENTED = (
     "'{eligibility:read,holds:write,member.tier.history:read,member.tier:read,"
     "redemptions:read,redemptions:reverse,redemptions:write}'"
@@ -91,6 +96,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("hash", name=op.f("uq_pass_hash")),
     )
     op.create_index("ix_pass_due", "pass", ["expires_at"], unique=False)
+    op.create_index("ix_pass_member", "pass", ["member_id", "expires_at"], unique=False)
     op.create_table(
         "person",
         sa.Column("handle", sa.Text(), nullable=False),
@@ -131,6 +137,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_approval_client", "approval", ["client_id", "id"], unique=False)
     op.create_index("ix_approval_consent", "approval", ["consent_id"], unique=False)
+    op.create_index("ix_approval_due", "approval", ["expires_at"], unique=False)
     op.create_index("ix_approval_member", "approval", ["member_id", "id"], unique=False)
     op.create_table(
         "authorization_request",
@@ -156,6 +163,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("request_hash", name=op.f("uq_authorization_request_request_hash")),
     )
     op.create_index("ix_authorization_request_due", "authorization_request", ["expires_at"], unique=False)
+    op.create_index(
+        "ix_authorization_request_approval",
+        "authorization_request",
+        ["approval_id"],
+        unique=False,
+        postgresql_where=sa.text("approval_id IS NOT NULL"),
+    )
     op.create_table(
         "device_authorization",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -181,6 +195,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("user_code_hash", name=op.f("uq_device_authorization_user_code_hash")),
     )
     op.create_index("ix_device_authorization_due", "device_authorization", ["expires_at"], unique=False)
+    op.create_index(
+        "ix_device_authorization_approval",
+        "device_authorization",
+        ["approval_id"],
+        unique=False,
+        postgresql_where=sa.text("approval_id IS NOT NULL"),
+    )
     op.create_table(
         "refresh_token",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -196,6 +217,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("hash", name=op.f("uq_refresh_token_hash")),
     )
     op.create_index("ix_refresh_token_approval", "refresh_token", ["approval_id"], unique=False)
+    op.create_index("ix_refresh_token_due", "refresh_token", ["expires_at"], unique=False)
     for table, column, former in (
         ("client", sa.Column("kind", sa.Text(), nullable=False), "'partner'"),
         ("client", sa.Column("grant_types", postgresql.ARRAY(sa.Text()), nullable=False), "'{client_credentials}'"),
@@ -225,9 +247,20 @@ def upgrade() -> None:
     )
     op.add_column("consent", sa.Column("moved_from", sa.Uuid(), nullable=True))
     op.create_foreign_key(op.f("fk_consent_moved_from"), "consent", "consent", ["moved_from"], ["id"])
+    for statement in statements_of(FUNCTIONS):
+        op.get_bind().exec_driver_sql(statement)
+
+
+def statements_of(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").split("-- §\n")
 
 
 def downgrade() -> None:
+    for name in REPLACED:
+        op.execute(f"DROP FUNCTION {name}")
+    for statement in statements_of(FORMER_FUNCTIONS):
+        if statement.startswith(tuple(f"CREATE FUNCTION {name}(" for name in REPLACED)):
+            op.get_bind().exec_driver_sql(statement)
     op.drop_column("signing_key", "active_at")
     op.drop_constraint(op.f("fk_consent_moved_from"), "consent", type_="foreignkey")
     op.drop_column("consent", "moved_from")
@@ -246,6 +279,7 @@ def downgrade() -> None:
     op.drop_column("client", "authentication")
     op.drop_column("client", "grant_types")
     op.drop_column("client", "kind")
+    op.drop_index("ix_refresh_token_due", table_name="refresh_token")
     op.drop_index("ix_refresh_token_approval", table_name="refresh_token")
     op.drop_table("refresh_token")
     op.drop_index("ix_device_authorization_due", table_name="device_authorization")
@@ -257,6 +291,7 @@ def downgrade() -> None:
     op.drop_index("ix_approval_client", table_name="approval")
     op.drop_table("approval")
     op.drop_table("person")
+    op.drop_index("ix_pass_member", table_name="pass")
     op.drop_index("ix_pass_due", table_name="pass")
     op.drop_table("pass")
     op.drop_index("ix_partner_transfer_to", table_name="partner_transfer")

@@ -31,6 +31,7 @@ class Approval(SQLModel, table=True):
         sa.Index("ix_approval_client", "client_id", "id"),
         sa.Index("ix_approval_member", "member_id", "id"),
         sa.Index("ix_approval_consent", "consent_id"),
+        sa.Index("ix_approval_due", "expires_at"),
     )
 
     id: UUID = identity()
@@ -61,6 +62,9 @@ class AuthorizationRequest(SQLModel, table=True):
         sa.UniqueConstraint("request_hash"),
         sa.UniqueConstraint("code_hash"),
         sa.Index("ix_authorization_request_due", "expires_at"),
+        sa.Index(
+            "ix_authorization_request_approval", "approval_id", postgresql_where=sa.text("approval_id IS NOT NULL")
+        ),
     )
 
     id: UUID = identity()
@@ -79,13 +83,21 @@ class AuthorizationRequest(SQLModel, table=True):
     code_hash: bytes | None = digest(nullable=True, default=None)
     code_used_at: datetime | None = moment(nullable=True, default=None)
 
+    def get_redirect_uri(self) -> str:
+        """Authlib's question (RFC 6749 section 4.1.3)."""
+        return self.redirect_uri
+
 
 class RefreshToken(SQLModel, table=True):
     """One refresh token of an approval. A public client's is used once (`used_at`) and replaced; `answer` is what was
     answered then, sealed under the used token itself, so that only who holds it can have a lost answer repeated."""
 
     __tablename__ = "refresh_token"
-    __table_args__ = (sa.UniqueConstraint("hash"), sa.Index("ix_refresh_token_approval", "approval_id"))
+    __table_args__ = (
+        sa.UniqueConstraint("hash"),
+        sa.Index("ix_refresh_token_approval", "approval_id"),
+        sa.Index("ix_refresh_token_due", "expires_at"),
+    )
 
     id: UUID = identity()
     approval_id: UUID = reference("approval.id")
@@ -115,6 +127,9 @@ class DeviceAuthorization(SQLModel, table=True):
         sa.UniqueConstraint("device_hash"),
         sa.UniqueConstraint("user_code_hash"),
         sa.Index("ix_device_authorization_due", "expires_at"),
+        sa.Index(
+            "ix_device_authorization_approval", "approval_id", postgresql_where=sa.text("approval_id IS NOT NULL")
+        ),
     )
 
     id: UUID = identity()

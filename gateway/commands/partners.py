@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from auth.clients import set_partner_state
 from gateway.commands import AsJson, on_service, operator, show, show_rows
 from partners import catalogue, tables
 from partners.errors import NotFound
@@ -77,7 +78,7 @@ def set_state(handle: str, state: PartnerState) -> None:
         async with service.database.sessions.begin() as session:
             partner = await partner_of(session, handle)
             if changes := partner.state != state:
-                await catalogue.set_partner_state(session, partner.id, state, actor=operator(), now=service.clock())
+                await set_partner_state(session, partner.id, state, operator(), service.clock())
             return changes
 
     typer.echo(f"{handle} is {state}{'' if on_service(work) else ' already'}")

@@ -1,15 +1,21 @@
-"""`perks tokens`: tokens of members and staff, for development and scripts, until they sign in themselves."""
+"""`perks tokens`: tokens of members and staff for development and scripts, and the end of any token."""
 
 import re
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
 from auth.caller import Caller, CallerKind
+from auth.errors import Unauthenticated
+from auth.revocations import deny
 from auth.scopes import require_scopes_of, scopes_of, split_scopes
-from auth.tokens import mint_access_token
-from gateway.commands import on_service
+from auth.tables import Denied
+from auth.tokens import TokenVerifier, mint_access_token
+from gateway.commands import on_service, operator
+from partners import audit
 from partners.errors import BadInput, NotFound
 from partners.members import find_member
 from partners.references import MemberRef
@@ -23,7 +29,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3_600}
 LIFETIME_MAX = timedelta(hours=24)
 STAFF_NAME = re.compile(r"[\w.@+-]{1,100}")
 
-app = typer.Typer(help="Mint access tokens for development and scripts.", no_args_is_help=True)
+app = typer.Typer(help="Mint access tokens for development and scripts, and revoke any.", no_args_is_help=True)
 
 
 def lifetime_of(text: str) -> timedelta:
@@ -58,6 +64,41 @@ def mint_token(
         return mint_access_token(service.ring, service.authority, caller, service.clock(), lifetime)
 
     typer.echo(on_service(work))
+
+
+@app.command("revoke")
+def revoke_token(
+    given: Annotated[
+        str, typer.Argument(metavar="TOKEN_OR_JTI", help="An access token or its jti; - reads it from standard input.")
+    ],
+) -> None:
+    """End one access token before its time, in every process."""
+    wanted = sys.stdin.read().strip() if given == "-" else given
+
+    async def work(service: "Service") -> UUID:
+        jti, now = await token_id_of(service, wanted), service.clock()
+        async with service.database.sessions.begin() as session:
+            await deny(session, Denied.TOKEN, str(jti), now)
+            await audit.record(session, "token.revoked", audit.Subject(subject_id=jti), operator(), now)
+        return jti
+
+    typer.echo(f"the token {on_service(work)} is revoked")
+
+
+async def token_id_of(service: "Service", given: str) -> UUID:
+    """The `jti` that was given, or that of a token that holds; BadInput."""
+    try:
+        return UUID(given)
+    except ValueError:
+        pass
+    try:
+        caller = await TokenVerifier(service.ring, service.authority, service.denied).verify(
+            given.encode(), service.clock()
+        )
+    except Unauthenticated as fault:
+        raise BadInput(f"nothing to revoke: {fault.message}") from None
+    assert caller.token_id is not None
+    return UUID(caller.token_id)
 
 
 def staff_caller(name: str, scopes: frozenset[str]) -> Caller:

@@ -61,6 +61,10 @@ class Api:
         headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/x-www-form-urlencoded"}
         return self._post(TOKEN_PATH, urlencode(form).encode(), headers)
 
+    def exchange(self, form: Mapping[str, str]) -> Reply:
+        """The answer of the token endpoint to a public client."""
+        return self._post(TOKEN_PATH, urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"})
+
     def close(self) -> None:
         """Hangs up."""
         self._connection.close()

@@ -14,11 +14,12 @@ import uvicorn
 from pydantic import ValidationError
 
 from gateway.app import Gateway
+from gateway.demo.browsing import BROWSING
 from gateway.demo.calls import Api
 from gateway.demo.handout import FILE, Handout
 from gateway.demo.limits import ABUSE, AFTERWARDS
 from gateway.demo.proof import proof
-from gateway.demo.showing import prepare
+from gateway.demo.showing import prepare, with_people
 from gateway.demo.steps import GOOD_DAY, a_partner_gives_back, staff_audit
 from gateway.demo.walk import Step, Walk
 from gateway.running import addressed
@@ -26,7 +27,7 @@ from gateway.serving import config, listen
 from gateway.settings import Settings, read_settings
 from partners.errors import NotFound, Unavailable
 
-STEPS: tuple[Step, ...] = (*GOOD_DAY, *ABUSE, a_partner_gives_back, *AFTERWARDS, staff_audit)
+STEPS: tuple[Step, ...] = (*GOOD_DAY, *BROWSING, *ABUSE, a_partner_gives_back, *AFTERWARDS, staff_audit)
 
 
 def check(base_url: str | None) -> bool:
@@ -38,13 +39,14 @@ def check(base_url: str | None) -> bool:
     """
     with ExitStack() as stack:
         if base_url is not None:
-            return walked(read_handout(base_url), STEPS)
+            handout = read_handout(base_url)
+            return walked(handout, STEPS if handout.apps else tuple(step for step in STEPS if step not in BROWSING))
         settings = read_settings()
         if settings.database_url is None or settings.redis_url is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perks-check-")))
             settings = stack.enter_context(addressed(data_folder=folder))
         listener = stack.enter_context(closing(listen(settings.model_copy(update={"port": 0}))))
-        chosen = settings.model_copy(update={"port": listener.getsockname()[1], "base_url": None})
+        chosen = with_people(settings.model_copy(update={"port": listener.getsockname()[1], "base_url": None}))
         handout = asyncio.run(prepare(chosen))
         stack.enter_context(serving(chosen, listener))
         return walked(handout, (*STEPS, proof(chosen)))

@@ -13,19 +13,21 @@ from pydantic.alias_generators import to_camel
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
+from auth.authentication import authenticate_by_secret
 from auth.caller import Caller, CallerKind
-from auth.clients import add_secret, authenticate_client, register_client
+from auth.clients import add_secret, register_client
 from auth.scopes import scopes_of
 from auth.server import TOKEN_PATH
 from auth.tables import Client
 from auth.tokens import mint_access_token
 from gateway.app import GRAPHQL_PATH, Service
 from gateway.demo.club import NEWCOMER, PARTNER, PARTNERS, STRANGER, TIERS, USUAL_PERK
+from gateway.demo.people import keep_apps, keep_people
 from partners import tables
 from partners.eligibility import Question, decide, learn
 from partners.errors import NotFound
 from partners.members import view_members
-from partners.references import MemberRef, PerkRef
+from partners.references import Asker, MemberRef, PerkRef
 from schema.ids import MEMBER, PERK, read_id, show_id
 
 FILE = Path("build/demo.json")
@@ -82,7 +84,7 @@ class PerkEntry(Entry):
 
 
 class Handout(Entry):
-    """The whole of it. `member` is the external id of whom `tokens.member` speaks for."""
+    """The whole of it. `member` is the external id of whom `tokens.member` speaks for; `apps` are client ids."""
 
     base_url: str
     graphql_url: str
@@ -92,6 +94,7 @@ class Handout(Entry):
     member: str
     members: list[MemberEntry]
     perks: list[PerkEntry]
+    apps: dict[str, str] = {}
 
     def client(self, partner: str) -> ClientEntry:
         """The client of a partner."""
@@ -114,6 +117,8 @@ async def hand_out(service: Service) -> Handout:
     async with service.database.sessions.begin() as session:
         clients = await keep_clients(session, service.settings.data_folder / CLIENTS_FILE, now)
         members, perks = await list_members(session, now), await list_perks(session)
+        await keep_people(session)
+        apps = await keep_apps(session, now) if service.settings.built_in_sign_in else {}
     leading = await leading_member(service, members)
     issuer = service.authority.issuer
     return Handout(
@@ -125,6 +130,7 @@ async def hand_out(service: Service) -> Handout:
         member=leading.external_id,
         members=members,
         perks=perks,
+        apps=apps,
     )
 
 
@@ -153,7 +159,7 @@ async def keep_client(session: AsyncSession, handle: str, known: Sequence[Client
     """The known client whose secret holds, else the partner's demo client with one more, else a new client."""
     for client in known:
         try:
-            await authenticate_client(session, client.id, client.secret, now)
+            await authenticate_by_secret(session, client.id, client.secret, now)
         except InvalidClientError:
             continue
         return client
@@ -172,8 +178,9 @@ async def list_members(session: AsyncSession, now: datetime) -> list[MemberEntry
     """The thousand, as the platform and as each partner may know them now."""
     rows = await session.execute(select(tables.Partner.handle, tables.Partner.id))
     ids = (await session.scalars(select(tables.Member.id).where(col(tables.Member.external_id).like("member-%")))).all()
-    known = {handle: await view_members(session, ids, partner_id=partner, now=now) for handle, partner in rows}
-    everybody = await view_members(session, ids, partner_id=None, now=now)
+    askers = {handle: Asker(partner, "member.tier:read") for handle, partner in rows}
+    known = {handle: await view_members(session, ids, asker=asker, now=now) for handle, asker in askers.items()}
+    everybody = await view_members(session, ids, asker=None, now=now)
     return [
         MemberEntry(
             external_id=one.external_id,

@@ -7,6 +7,7 @@ from contextlib import closing
 import typer
 import uvicorn
 
+from auth.people import is_this_machine
 from gateway.app import Gateway
 from gateway.demo.handout import FILE, Handout, hand_out, write_private
 from gateway.demo.requests import script
@@ -21,7 +22,7 @@ def show(port: int | None) -> None:
     """Serves the demo until Ctrl-C or SIGTERM, which are good ends; without `port` any that is free will do."""
     try:
         with addressed(port=port, graphiql=True) as settings, closing(listen_anywhere(settings)) as listener:
-            chosen = settings.model_copy(update={"port": listener.getsockname()[1]})
+            chosen = with_people(settings.model_copy(update={"port": listener.getsockname()[1]}))
             handout = asyncio.run(prepare(chosen))
             announce(chosen)
             tell(handout, chosen)
@@ -29,6 +30,11 @@ def show(port: int | None) -> None:
             uvicorn.Server(config(Gateway(chosen), chosen)).run(sockets=[listener])
     except KeyboardInterrupt:
         typer.echo("# stopped; what was done is kept for the next time")
+
+
+def with_people(settings: Settings) -> Settings:
+    """The demo's people can sign in where nobody but this machine's user reaches them."""
+    return settings.model_copy(update={"built_in_sign_in": is_this_machine(settings.address)})
 
 
 def listen_anywhere(settings: Settings) -> socket.socket:
@@ -56,6 +62,11 @@ def tell(handout: Handout, settings: Settings) -> None:
     for line in (
         f"# {partners} partners, {perks} perks and {members:,} members are served at {handout.base_url}",
         f"# GraphiQL: {handout.graphql_url} in a browser; everything for scripts: {FILE}",
+        *(
+            [f"# sign in as a member, a partner or staff: {settings.address}/account"]
+            if settings.built_in_sign_in
+            else []
+        ),
         f"# data: {settings.data_folder}; stop with Ctrl-C and start again, it goes on",
         "# Paste this into another terminal, line by line or all of it:",
         *script(handout),

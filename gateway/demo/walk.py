@@ -16,7 +16,7 @@ ANSWER_LENGTH_MAX = 600
 SHORTENED = (
     (re.compile(r'"(\w+)": '), r"\1: "),
     (re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b"), r"\1…"),  # a hash
-    (re.compile(r'(access_token: )"[^"]*"'), r'\1"…"'),
+    (re.compile(r'((?:access|refresh)_token: )"[^"]*"'), r'\1"…"'),
 )
 
 

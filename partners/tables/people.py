@@ -93,6 +93,7 @@ class Pass(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("hash"),
         sa.Index("ix_pass_due", "expires_at"),
+        sa.Index("ix_pass_member", "member_id", "expires_at"),
     )
 
     id: UUID = identity()

@@ -18,6 +18,8 @@ from gateway.cli import run
 from gateway.demo.calls import Api
 from gateway.demo.club import PERKS
 from gateway.demo.handout import FILE, Handout
+from gateway.demo.people import MEMBERS
+from gateway.demo.visitor import Visitor
 from gateway.demo.walk import NOBODY, Walk
 from partners.errors import Unavailable
 from partners.tables import PerkKind
@@ -142,6 +144,17 @@ def perks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     for name in os.environ.keys() - environment().keys():
         monkeypatch.delenv(name)
     return command
+
+
+def test_its_people_can_sign_in_with_a_browser(demo: Demo) -> None:
+    [line] = [line for line in demo.printed.splitlines() if line.endswith("/account")]
+    visitor = Visitor(demo.handout["baseUrl"])
+    assert visitor.go(line.rpartition(" ")[2]).endswith("/account")
+    assert visitor.heading == "Welcome"
+    for handle, (person, _) in MEMBERS.items():
+        visitor.go(f"{demo.handout['baseUrl']}/sign-in")
+        visitor.press(person)
+        assert visitor.heading == MEMBERS[handle][1]
 
 
 def test_a_running_demo_can_be_walked_any_number_of_times(demo: Demo, perks: Perks) -> None:

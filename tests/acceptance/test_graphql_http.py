@@ -220,11 +220,14 @@ async def test_other_methods_are_not_allowed(http: httpx.AsyncClient, method: st
     assert response.headers["allow"] == "GET, POST"
 
 
-async def test_without_a_token_the_challenge_says_bearer(http: httpx.AsyncClient) -> None:
+async def test_without_a_token_the_challenge_names_both_schemes(http: httpx.AsyncClient) -> None:
     for accept in (JSON, GRAPHQL):
         response = await ask(http, "{ me thing { name } }", accept)
         assert (response.status_code, codes(response)) == (401, ["UNAUTHENTICATED"])
-        assert response.headers["www-authenticate"] == "Bearer"
+        assert response.headers.get_list("www-authenticate") == [
+            "Bearer",
+            'DPoP algs="ES256 PS256 RS256 Ed25519 EdDSA"',
+        ]
         assert response.json()["data"] is None
         assert response.json()["errors"][0]["path"] == ["me"]
 
@@ -232,7 +235,7 @@ async def test_without_a_token_the_challenge_says_bearer(http: httpx.AsyncClient
 async def test_a_token_that_does_not_hold_is_an_invalid_token(http: httpx.AsyncClient) -> None:
     response = await ask(http, "{ thing { name } }", headers={"authorization": "Bearer expired"})
     assert (response.status_code, codes(response)) == (401, ["UNAUTHENTICATED"])
-    assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    assert response.headers.get_list("www-authenticate")[0] == 'Bearer error="invalid_token"'
     assert "data" not in response.json()
 
 

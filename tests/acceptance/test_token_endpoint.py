@@ -5,7 +5,7 @@ import re
 import warnings
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus, urlencode
@@ -18,21 +18,21 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from starlette.applications import Starlette
 
 from auth.caller import CallerKind
 from auth.clients import register_client
-from auth.keys import KeyRing, ensure_signing_key
 from auth.routes import routes
 from auth.scopes import scopes_of
-from auth.tables import Client, ClientState
-from auth.tokens import Authority, TokenVerifier
+from auth.server import Foundation
+from auth.tables import Client, ClientState, GrantType
+from auth.tokens import Authority
+from gateway import embedded
 from partners import tables
 from partners.errors import BadInput
 from partners.tables import PartnerKind, PartnerState
+from tests.flows import HERE, Clock, lay_foundation, reach
 
 Sessions = async_sessionmaker[AsyncSession]
-HERE = Authority("https://perks.example", "https://perks.example/graphql", "https://perks.example/staff")
 TOKEN = "/oauth/token"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 GRANT = {"grant_type": "client_credentials"}
@@ -46,7 +46,7 @@ class Endpoint:
     """The authorization server as a client reaches it, and one client of a partner of its own."""
 
     http: httpx.AsyncClient
-    ring: KeyRing
+    foundation: Foundation
     client: Client
     secret: str
 
@@ -69,11 +69,6 @@ def basic(client_id: str, secret: str) -> bytes:
     return b"Basic " + b64encode(f"{client_id}:{secret}".encode())
 
 
-def serve(sessions: Sessions, ring: KeyRing) -> httpx.AsyncClient:
-    app = Starlette(routes=routes(sessions, ring, HERE, lambda: datetime.now(UTC)))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://another-name.example")
-
-
 @pytest.fixture(scope="module")
 async def partner(sessions: Sessions, now: datetime) -> tables.Partner:
     row = tables.Partner(handle=f"brand-{now.timestamp()}", name="A brand", kind=PartnerKind.OTHER, created_at=now)
@@ -84,15 +79,14 @@ async def partner(sessions: Sessions, now: datetime) -> tables.Partner:
 
 @pytest.fixture(scope="module")
 async def endpoint(
-    sessions: Sessions, secret: bytes, now: datetime, partner: tables.Partner
+    servers: embedded.Servers, sessions: Sessions, secret: bytes, now: datetime, partner: tables.Partner
 ) -> AsyncIterator[Endpoint]:
+    foundation = await lay_foundation(sessions, str(servers.redis_url), secret, Clock())
     async with sessions.begin() as session:
-        await ensure_signing_key(session, secret, now)
         client, client_secret = await register_client(session, partner, "server", SCOPES, now)
-    ring = KeyRing(sessions, secret)
-    await ring.load(now)
-    async with serve(sessions, ring) as http:
-        yield Endpoint(http, ring, client, client_secret)
+    async with reach(foundation) as http:
+        yield Endpoint(http, foundation, client, client_secret)
+    await foundation.cache.aclose()
 
 
 def refused(response: httpx.Response, status: int, error: str, description: str) -> None:
@@ -111,7 +105,7 @@ async def test_a_client_gets_a_token_that_the_service_accepts(endpoint: Endpoint
     body = response.json()
     token = body.pop("access_token")
     assert body == {"token_type": "Bearer", "expires_in": 600, "scope": " ".join(SCOPES)}
-    caller = await TokenVerifier(endpoint.ring, HERE).caller(b"Bearer " + token.encode(), datetime.now(UTC))
+    caller = await endpoint.foundation.verifier.caller(b"Bearer " + token.encode(), datetime.now(UTC))
     assert (caller.id, caller.partner_id) == (endpoint.client.id, endpoint.client.partner_id)
     assert caller.scopes == set(SCOPES)
 
@@ -128,14 +122,31 @@ async def test_the_published_keys_verify_the_token(endpoint: Endpoint) -> None:
 async def test_the_metadata_says_what_is_there_and_nothing_else(endpoint: Endpoint) -> None:
     response = await endpoint.http.get("/.well-known/oauth-authorization-server")
     assert response.headers["cache-control"] == "public, max-age=300"
+    algorithms = ["ES256", "PS256", "RS256", "Ed25519", "EdDSA"]
+    proven = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
     assert response.json() == {
         "issuer": "https://perks.example",
+        "authorization_endpoint": "https://perks.example/oauth/authorize",
+        "pushed_authorization_request_endpoint": "https://perks.example/oauth/par",
+        "require_pushed_authorization_requests": False,
+        "authorization_response_iss_parameter_supported": True,
         "token_endpoint": "https://perks.example/oauth/token",
+        "device_authorization_endpoint": "https://perks.example/oauth/device_authorization",
+        "introspection_endpoint": "https://perks.example/oauth/introspect",
+        "introspection_endpoint_auth_methods_supported": proven,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+        "revocation_endpoint": "https://perks.example/oauth/revoke",
+        "revocation_endpoint_auth_methods_supported": [*proven, "none"],
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "jwks_uri": "https://perks.example/.well-known/jwks.json",
-        "scopes_supported": sorted(scopes_of(CallerKind.PARTNER)),
-        "response_types_supported": [],
-        "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "scopes_supported": sorted(scope for kind in CallerKind for scope in scopes_of(kind)),
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GrantType),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": [*proven, "none"],
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+        "dpop_signing_alg_values_supported": algorithms,
     }
 
 
@@ -180,7 +191,7 @@ async def test_every_scope_that_is_not_the_clients_is_named(endpoint: Endpoint) 
     refused(response, 400, "invalid_scope", "not among the scopes of this client: audit:read no?nsense?? perks:write")
 
 
-@pytest.mark.parametrize("grant_type", ["password", "authorization_code", "urn:x\x7f", "ñ" * 9, "CLIENT_CREDENTIALS"])
+@pytest.mark.parametrize("grant_type", ["password", "implicit", "urn:x\x7f", "ñ" * 9, "CLIENT_CREDENTIALS"])
 async def test_no_other_grant_is_supported(endpoint: Endpoint, grant_type: str) -> None:
     response = await endpoint.post({"grant_type": grant_type})
     error = "invalid_request" if "\x7f" in grant_type else "unsupported_grant_type"
@@ -347,11 +358,11 @@ async def test_a_database_that_is_down_is_said_so_without_a_trace(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
-    async with serve(async_sessionmaker(engine), endpoint.ring) as http:
+    async with reach(replace(endpoint.foundation, sessions=async_sessionmaker(engine))) as http:
         response = await http.post(TOKEN, data=GRANT, auth=endpoint.basic)
     assert (response.status_code, response.json()) == (503, {"error": "temporarily_unavailable"})
     assert (response.headers["retry-after"], response.headers["cache-control"]) == ("1", "no-store")
-    assert [record.levelname for record in caplog.records if record.name == "auth.routes"] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if record.name == "auth.server"] == ["ERROR"]
     assert endpoint.secret not in caplog.text
     await engine.dispose()
 
@@ -361,4 +372,4 @@ async def test_a_database_that_is_down_is_said_so_without_a_trace(
 )
 def test_an_issuer_that_clients_could_not_trust_does_not_start(endpoint: Endpoint, issuer: str) -> None:
     with pytest.raises(BadInput, match="can't be the issuer"):
-        routes(async_sessionmaker(), endpoint.ring, Authority(issuer, "a", "b"), lambda: datetime.now(UTC))
+        routes(replace(endpoint.foundation, authority=Authority(issuer, "a", "b")))

@@ -18,6 +18,7 @@ from auth.scopes import scopes_of
 from gateway.app import Service
 from partners import tables
 from partners.codes import code_hash, hold_code
+from partners.consents import SCOPES
 from partners.members import KEY_VERSION, pairwise_alias
 from partners.tables import ConsentState, HoldState, MemberState, PartnerKind, PerkKind, PerkState
 from partners.tables.columns import new_id
@@ -125,8 +126,8 @@ async def introduce(service: Service, partner_id: UUID, members: Sequence[UUID],
         await copy(
             connection,
             "consent",
-            "id member_id partner_id state purpose granted_at",
-            ((new_id(), id, partner_id, ConsentState.GRANTED, "bench", granted) for id in members),
+            "id member_id partner_id state purpose scopes version granted_at",
+            ((new_id(), id, partner_id, ConsentState.GRANTED, "bench", sorted(SCOPES), 1, granted) for id in members),
         )
     return aliases
 

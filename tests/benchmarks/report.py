@@ -36,13 +36,20 @@ def as_table(results: Figures) -> Table:
 
 
 def in_words(results: Figures) -> str:
-    """The drop, the memory and the machine."""
+    """The drop, revocations, the memory and the machine."""
     lines = []
     if drop := results.get("drop"):
         lines.append(
             f"Drop: sold out after {drop['sold_out_s']} s, all answered after {drop['answered_s']} s, p99"
             f" {drop['p99_ms']} ms; CPU ms a claim {drop['server_ms']}, PostgreSQL's {drop['postgres_ms']}; the client"
             f" used {drop['client_share']:.0%} of its core."
+        )
+    for how, figures in results.get("revocation", {}).items():
+        lines.append(
+            f"Revocation, {how}: another process refuses the token after p50 {figures['p50_ms']} ms, p99"
+            f" {figures['p99_ms']} ms, at most {figures['max_ms']} ms ({figures['revocations']} of them), from its"
+            f" sending; from its answer, which takes p50 {figures['answered_p50_ms']} ms, p50"
+            f" {figures['after_answer_p50_ms']} ms, p99 {figures['after_answer_p99_ms']} ms."
         )
     machine = results["machine"]
     lines.append(f"The gateway holds {results['gateway_megabytes']} MB at the end.")

@@ -23,10 +23,11 @@ from tests.benchmarks.drop import CLAIMANTS, UNITS, check_drop, prepare_drop, ru
 from tests.benchmarks.machine import choose_cores, describe, find_wrk
 from tests.benchmarks.measuring import CONNECTIONS, Figures, Plan, access_token, averaged, measure, measure_bare
 from tests.benchmarks.processes import Server, Spending, environment, gateway_command, serving
+from tests.benchmarks.revocation import measure_revocations
 from tests.benchmarks.scenarios import SCENARIOS
 
 BASE_URL = "https://perks.example"  # the issuer of the tokens: the same for the process under load and the counting
-NAMES = (*(scenario.name for scenario in SCENARIOS), "drop")
+NAMES = (*(scenario.name for scenario in SCENARIOS), "drop", "revocation")
 Answer = TypeVar("Answer")
 
 
@@ -80,6 +81,10 @@ def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Call
         if "drop" in names:
             tell(f"{UNITS:,} units for {CLAIMANTS:,} claimants")
             results["drop"] = measure_drop(settings, plan, server, brands[0])
+        if "revocation" in names:
+            tell("Tokens that one process revokes and another refuses")
+            with serving(gateway_command(), plan.core, "/readyz", environment(settings)) as other:
+                results["revocation"] = measure_revocations(plan, server, other, brands)
         results["gateway_megabytes"] = round(server.megabytes)
         token = access_token(server, brands[0])
     for scenario in SCENARIOS:

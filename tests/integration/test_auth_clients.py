@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from authlib.oauth2.rfc6749 import InvalidClientError  # type: ignore[import-untyped]
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from auth.authentication import authenticate_by_secret
 from auth.caller import CallerKind
-from auth.clients import add_secret, authenticate_client, caller_of, register_client
+from auth.clients import add_secret, caller_of, register_client
 from auth.tables import Client, ClientSecret, ClientState
 from partners import tables
 from partners.errors import BadInput
@@ -39,7 +40,7 @@ async def change(sessions: Sessions, statement: sa.Update) -> None:
 async def refusal(sessions: Sessions, client_id: str, secret: str, now: datetime) -> str:
     async with sessions() as session:
         with pytest.raises(InvalidClientError) as refused:
-            await authenticate_client(session, client_id, secret, now)
+            await authenticate_by_secret(session, client_id, secret, now)
     assert refused.value.status_code == 401
     return str(refused.value.description)
 
@@ -49,7 +50,7 @@ async def test_a_client_is_recognised_by_its_secret(
 ) -> None:
     client, secret = registered
     async with sessions() as session:
-        known = await authenticate_client(session, client.id, secret, now)
+        known = await authenticate_by_secret(session, client.id, secret, now)
     assert (known.id, known.partner_id, known.scopes) == (client.id, partner.id, sorted(SCOPES))
     caller = caller_of(known, frozenset(["perks:read"]))
     assert (caller.kind, caller.id, caller.partner_id) == (CallerKind.PARTNER, client.id, partner.id)
@@ -120,9 +121,9 @@ async def test_two_secrets_are_good_beside_each_other_until_one_expires(
         new = await add_secret(session, client, now)
     async with sessions() as session:
         for secret in (old, new):
-            assert (await authenticate_client(session, client.id, secret, now)).id == client.id
+            assert (await authenticate_by_secret(session, client.id, secret, now)).id == client.id
         later = now + timedelta(days=1)
-        assert (await authenticate_client(session, client.id, new, later)).id == client.id
+        assert (await authenticate_by_secret(session, client.id, new, later)).id == client.id
     assert await refusal(sessions, client.id, old, later) == "unknown client or wrong secret"
 
 

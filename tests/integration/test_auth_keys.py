@@ -37,7 +37,7 @@ async def main() -> None:
         await ensure_signing_key(session, secret, now)
     ring = KeyRing(database.sessions, secret)
     await ring.load(now)
-    print(ring.signing_key.kid, flush=True)
+    print(ring.signing_key(now).kid, flush=True)
     await database.engine.dispose()
 
 asyncio.run(main())
@@ -128,13 +128,14 @@ async def test_a_key_made_by_another_process_is_accepted_at_once(
 async def test_a_retired_key_verifies_for_a_day_and_signs_nothing(
     ring: KeyRing, empty_database: Database, secret: bytes, now: datetime
 ) -> None:
-    old = ring.signing_key.kid
+    old = ring.signing_key(now).kid
     await rotate(empty_database, secret, now)
     await ring.load(now + RETIRED_KEYS_VERIFY_FOR - timedelta(seconds=1))
-    assert ring.signing_key.kid != old
-    assert {key["kid"] for key in ring.jwks["keys"]} == {old, ring.signing_key.kid}
+    current = ring.signing_key(now).kid
+    assert current != old
+    assert {key["kid"] for key in ring.jwks["keys"]} == {old, current}
     await ring.load(now + RETIRED_KEYS_VERIFY_FOR)
-    assert [key["kid"] for key in ring.jwks["keys"]] == [ring.signing_key.kid]
+    assert [key["kid"] for key in ring.jwks["keys"]] == [current]
 
 
 async def test_a_flood_of_invented_key_ids_reads_the_table_once_in_five_seconds(

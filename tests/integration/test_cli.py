@@ -15,8 +15,8 @@ import pytest
 import typer
 from joserfc import jws
 
+from auth.authentication import authenticate_by_secret
 from auth.caller import CallerKind
-from auth.clients import authenticate_client
 from auth.scopes import scopes_of, split_scopes
 from gateway import embedded
 from gateway.cli import app, run
@@ -166,7 +166,7 @@ def test_a_clients_secret_is_shown_once_and_works(perks: Perks) -> None:
     async def known(client_id: str, secret: str) -> set[str]:
         database = open_database(perks.database_url, connections=2)
         async with database.sessions() as session:
-            client = await authenticate_client(session, client_id, secret, datetime.now(UTC))
+            client = await authenticate_by_secret(session, client_id, secret, datetime.now(UTC))
         await database.engine.dispose()
         return set(client.scopes)
 

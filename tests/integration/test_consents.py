@@ -11,7 +11,7 @@ from gateway.database import Database
 from partners import consents, members, tables
 from partners.actors import SYSTEM
 from partners.errors import BadInput, Conflict, NotFound
-from partners.references import MemberRef
+from partners.references import Asker, MemberRef
 from tests.factories import Club
 
 TICK = timedelta(microseconds=1)
@@ -125,10 +125,12 @@ async def test_members_are_known_to_two_partners_by_two_names(club: Club) -> Non
     assert len(set(aliases)) == 2
     async with club.database.sessions() as session:
         for partner, alias in zip((one, other), aliases, strict=True):
-            seen = await members.view_member(session, MemberRef(alias=alias), partner_id=partner.id, now=club.now)
+            asker = Asker(partner.id, "member.tier:read")
+            seen = await members.view_member(session, MemberRef(alias=alias), asker=asker, now=club.now)
             assert seen is not None
             assert seen.id == member.id
-        crossed = await members.view_member(session, MemberRef(alias=aliases[0]), partner_id=other.id, now=club.now)
+        stranger = Asker(other.id, "member.tier:read")
+        crossed = await members.view_member(session, MemberRef(alias=aliases[0]), asker=stranger, now=club.now)
         assert crossed is None
 
 

@@ -10,7 +10,7 @@ from partners import members
 from partners.actors import Actor, ActorKind
 from partners.eligibility import Decision, Known, Question, decide, learn
 from partners.errors import BadInput
-from partners.references import MemberRef, PerkRef, reachable_member
+from partners.references import Asker, MemberRef, PerkRef, reachable_member
 from partners.tables import PerkState
 from tests.factories import Club, member_actor
 
@@ -39,9 +39,11 @@ async def test_a_batch_of_questions_is_one_statement_and_answers_come_in_order(c
     alias = await club.consent(people[0], partner)
     questions = [
         Question(MemberRef(id=people[2].id), PerkRef(id=perks[0].id), club.now),
-        Question(MemberRef(alias=alias), PerkRef(handle=perks[0].handle), club.now, partner.id),
+        Question(
+            MemberRef(alias=alias), PerkRef(handle=perks[0].handle), club.now, Asker(partner.id, "eligibility:read")
+        ),
         Question(MemberRef(external_id=people[1].external_id), PerkRef(handle=perks[1].handle), club.now),
-        Question(MemberRef(alias=alias), PerkRef(id=perks[1].id), club.now, partner.id),
+        Question(MemberRef(alias=alias), PerkRef(id=perks[1].id), club.now, Asker(partner.id, "eligibility:read")),
         Question(MemberRef(id=uuid4()), PerkRef(id=perks[1].id), club.now),
         Question(MemberRef(id=people[2].id), PerkRef(handle="no/such"), club.now),
     ] * 20
@@ -80,7 +82,10 @@ async def test_a_partner_cannot_tell_no_such_member_from_no_consent(club: Club) 
     aliases.append(await club.consent(lapsed, partner, expires_at=club.now))
     aliases.append(await club.consent(elsewhere, rival))
     aliases += [elsewhere.external_id, str(elsewhere.id)]
-    questions = [Question(MemberRef(alias=alias), PerkRef(id=perk.id), club.now, partner.id) for alias in aliases]
+    questions = [
+        Question(MemberRef(alias=alias), PerkRef(id=perk.id), club.now, Asker(partner.id, "eligibility:read"))
+        for alias in aliases
+    ]
     answers = await ask(club, *questions)
     assert all(known == answers[0] for known in answers)
     assert answers[0] is not None
@@ -88,7 +93,9 @@ async def test_a_partner_cannot_tell_no_such_member_from_no_consent(club: Club) 
     assert codes(decision) == ["NOT_A_MEMBER"]
     async with club.database.sessions() as session:
         views = [
-            await members.view_member(session, MemberRef(alias=alias), partner_id=partner.id, now=club.now)
+            await members.view_member(
+                session, MemberRef(alias=alias), asker=Asker(partner.id, "member.tier:read"), now=club.now
+            )
             for alias in aliases
         ]
     assert views == [None] * len(aliases)
@@ -108,7 +115,10 @@ async def test_another_partners_perk_is_not_there_by_any_name(club: Club, state:
     rival = await club.partner()
     alias = await club.consent(await club.member(), rival)
     references = [PerkRef(id=perk.id), PerkRef(handle=perk.handle), PerkRef(id=uuid4()), PerkRef(handle="x/y")]
-    questions = [Question(MemberRef(alias=alias), reference, club.now, rival.id) for reference in references]
+    questions = [
+        Question(MemberRef(alias=alias), reference, club.now, Asker(rival.id, "eligibility:read"))
+        for reference in references
+    ]
     assert await ask(club, *questions) == [None] * 4
 
 
@@ -131,7 +141,9 @@ async def test_a_consent_counts_until_the_instant_it_ends(club: Club) -> None:
     alias = await club.consent(member, partner, expires_at=ends)
 
     async def asked(now: datetime) -> Decision:
-        return await answer(club, Question(MemberRef(alias=alias), PerkRef(id=perk.id), now, partner.id))
+        return await answer(
+            club, Question(MemberRef(alias=alias), PerkRef(id=perk.id), now, Asker(partner.id, "eligibility:read"))
+        )
 
     before = await asked(ends - TICK)
     assert (before.eligible, before.valid_until) == (True, ends)
@@ -167,7 +179,7 @@ async def test_the_tier_given_last_is_in_force_even_at_one_instant_or_by_a_slowe
         assert (known.member.tier, known.member.tier_lapsed) == (tier, False)
         async with club.database.sessions() as session:
             view = await members.view_member(
-                session, MemberRef(id=member.id), partner_id=None, now=club.now + timedelta(seconds=1)
+                session, MemberRef(id=member.id), asker=None, now=club.now + timedelta(seconds=1)
             )
         assert view is not None
         assert view.tier == tier
@@ -257,6 +269,7 @@ async def test_a_view_shows_the_alias_of_its_own_partner_alone(club: Club) -> No
     aliases = [await club.consent(member, partner) for partner in partners]
     assert aliases[0] != aliases[1]
     async with club.database.sessions() as session:
-        for partner_id, alias in [(partners[0].id, aliases[0]), (partners[1].id, aliases[1]), (None, None)]:
-            seen = await members.view_members(session, [member.id], partner_id=partner_id, now=club.now)
+        askers = [Asker(partner.id, "redemptions:read") for partner in partners]
+        for asker, alias in [(askers[0], aliases[0]), (askers[1], aliases[1]), (None, None)]:
+            seen = await members.view_members(session, [member.id], asker=asker, now=club.now)
             assert seen[member.id].alias == alias

@@ -142,7 +142,7 @@ async def test_redemptions_are_listed_newest_first_within_the_actors_reach(club:
 
         async def ids(actor: Actor, wanted: RedemptionFilter | None = None, after: UUID | None = None) -> list[UUID]:
             wanted = wanted or RedemptionFilter()
-            found = await redemptions.list_redemptions(session, actor, wanted, first=2, after=after)
+            found = await redemptions.list_redemptions(session, actor, wanted, first=2, after=after, now=club.now)
             return [one.redemption.id for one in found]
 
         assert await ids(actor) == [made[2], made[1]]
@@ -158,4 +158,4 @@ async def test_redemptions_are_listed_newest_first_within_the_actors_reach(club:
         assert await ids(actor, RedemptionFilter(alias=alias)) == [made[1]]
         await club.consent(other, rival)
         assert await ids(partner_actor(rival), RedemptionFilter(alias=alias)) == []
-        assert await redemptions.count_redemptions(session, actor, RedemptionFilter(member_id=member.id)) == 2
+        assert await redemptions.count_redemptions(session, actor, RedemptionFilter(member_id=member.id), club.now) == 2

@@ -47,7 +47,7 @@ def test_a_ring_signs_with_the_current_key_and_publishes_the_retired_one_too() -
     old, current = (new_signing_key(Seal(SECRET), NOW) for _ in range(2))
     old.retired_at = NOW + timedelta(days=90)
     ring.hold([old, current], NOW)
-    assert ring.signing_key.kid == current.kid
+    assert ring.signing_key(NOW).kid == current.kid
     assert [key["kid"] for key in ring.jwks["keys"]] == [old.kid, current.kid]
 
 
@@ -62,4 +62,4 @@ def test_the_published_keys_are_public_es256_keys_for_signatures() -> None:
 
 def test_a_ring_without_a_key_signs_nothing() -> None:
     with pytest.raises(Unavailable, match="no signing key"):
-        assert KeyRing(async_sessionmaker(), SECRET).signing_key
+        assert KeyRing(async_sessionmaker(), SECRET).signing_key(NOW)

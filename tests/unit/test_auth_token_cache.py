@@ -9,6 +9,8 @@ from auth import tokens
 from auth.caller import Caller, CallerKind
 from auth.errors import Unauthenticated
 from auth.keys import KeyRing, Seal, new_signing_key
+from auth.revocations import DenySet
+from auth.tables import Denied
 from auth.tokens import Authority, TokenVerifier, mint_access_token
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -33,10 +35,16 @@ def mint(ring: KeyRing) -> bytes:
     return b"Bearer " + mint_access_token(ring, HERE, STAFF, NOW).encode()
 
 
-async def test_a_caller_is_remembered_for_thirty_seconds_without_a_key(ring: KeyRing, verifier: TokenVerifier) -> None:
+async def test_a_caller_is_remembered_for_thirty_seconds_without_a_key(
+    ring: KeyRing, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = mint(ring)
     caller = await verifier.caller(token, NOW)
-    ring.hold([], NOW + timedelta(seconds=30))
+
+    async def find_nothing(kid: str, now: datetime) -> None:
+        pass
+
+    monkeypatch.setattr(ring, "find", find_nothing)
     assert verifier.cached(token, NOW + timedelta(seconds=29.9)) is caller
     assert await verifier.caller(token, NOW + timedelta(seconds=29.9)) is caller
     assert verifier.cached(token, NOW + timedelta(seconds=30)) is None
@@ -54,6 +62,29 @@ async def test_a_caller_is_never_remembered_past_the_expiry_of_its_token(
     assert verifier.cached(token, late) is None
     with pytest.raises(Unauthenticated, match="has expired"):
         await verifier.caller(token, late)
+
+
+async def test_a_key_that_stops_verifying_takes_all_remembered_callers_with_it(
+    ring: KeyRing, verifier: TokenVerifier
+) -> None:
+    token, other = mint(ring), new_signing_key(Seal(SECRET), NOW)
+    await verifier.caller(token, NOW)
+    ring.hold([other], NOW)
+    assert verifier.cached(token, NOW) is None
+    with pytest.raises(Unauthenticated, match="unknown key"):
+        await verifier.caller(token, NOW)
+
+
+async def test_a_revocation_holds_for_a_remembered_caller_too(ring: KeyRing) -> None:
+    denied = DenySet()
+    verifier = TokenVerifier(ring, HERE, denied)
+    token = mint(ring)
+    caller = await verifier.caller(token, NOW)
+    assert caller.token_id is not None
+    denied.add(Denied.TOKEN, caller.token_id, 1, NOW + timedelta(days=1))
+    assert verifier.cached(token, NOW) is None
+    with pytest.raises(Unauthenticated, match="was revoked"):
+        await verifier.caller(token, NOW)
 
 
 async def test_only_the_whole_token_is_remembered(ring: KeyRing, verifier: TokenVerifier) -> None:

@@ -67,8 +67,8 @@ def claims(**changed: Any) -> dict[str, Any]:
 
 def signed(payload: Any, key: ECKey | None = None, **header: Any) -> str:
     """Signed by the right key unless told otherwise, whatever it says."""
-    key = key or RING.signing_key
-    members = {"alg": "ES256", "typ": "at+jwt", "kid": RING.signing_key.kid} | header
+    key = key or RING.signing_key(NOW)
+    members = {"alg": "ES256", "typ": "at+jwt", "kid": RING.signing_key(NOW).kid} | header
     kept = {name: value for name, value in members.items() if value is not None}
     body = f"{encoded(json.dumps(kept).encode())}.{encoded(json.dumps(payload).encode())}"
     signature = jws.JWSRegistry.algorithms["ES256"].sign(body.encode(), key)
@@ -76,13 +76,13 @@ def signed(payload: Any, key: ECKey | None = None, **header: Any) -> str:
 
 
 def hmac_signed(key: bytes) -> str:
-    header = encoded(json.dumps({"alg": "HS256", "typ": "at+jwt", "kid": RING.signing_key.kid}).encode())
+    header = encoded(json.dumps({"alg": "HS256", "typ": "at+jwt", "kid": RING.signing_key(NOW).kid}).encode())
     body = f"{header}.{encoded(json.dumps(claims()).encode())}"
     return f"{body}.{encoded(hmac.digest(key, body.encode(), 'sha256'))}"
 
 
 def unsigned() -> str:
-    header = encoded(json.dumps({"alg": "none", "typ": "at+jwt", "kid": RING.signing_key.kid}).encode())
+    header = encoded(json.dumps({"alg": "none", "typ": "at+jwt", "kid": RING.signing_key(NOW).kid}).encode())
     return f"{header}.{encoded(json.dumps(claims()).encode())}."
 
 
@@ -101,7 +101,7 @@ async def test_the_caller_of_a_token_is_the_one_it_was_minted_for(caller: Caller
 
 def test_a_token_is_what_rfc_9068_says_and_its_signature_holds_by_another_library() -> None:
     header, payload, signature = mint().split(".")
-    assert json.loads(decoded(header)) == {"alg": "ES256", "typ": "at+jwt", "kid": RING.signing_key.kid}
+    assert json.loads(decoded(header)) == {"alg": "ES256", "typ": "at+jwt", "kid": RING.signing_key(NOW).kid}
     said = json.loads(decoded(payload))
     assert said.pop("jti")
     assert said == {
@@ -117,7 +117,7 @@ def test_a_token_is_what_rfc_9068_says_and_its_signature_holds_by_another_librar
     }
     raw = decoded(signature)
     der = encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
-    public = RING.signing_key.public_key
+    public = RING.signing_key(NOW).public_key
     assert isinstance(public, EllipticCurvePublicKey)
     public.verify(der, f"{header}.{payload}".encode(), ECDSA(SHA256()))
 
@@ -144,7 +144,7 @@ def test_no_token_is_minted_without_its_client() -> None:
 
 SECONDS = int(NOW.timestamp())
 STRANGER = ECKey.generate_key("P-256")
-PUBLIC_PEM = RING.signing_key.as_pem(private=False)
+PUBLIC_PEM = RING.signing_key(NOW).as_pem(private=False)
 BAD_TOKENS: dict[str, tuple[Callable[[], str], str]] = {
     "not a JWT": (lambda: "nonsense", "not a JWT"),
     "four parts": (lambda: mint() + ".x", "not a JWT"),
@@ -210,7 +210,7 @@ async def test_a_token_that_does_not_hold_is_refused_with_the_reason(name: str) 
     assert verifier.cached(token, NOW) is None
 
 
-@pytest.mark.parametrize("authorization", [b"", b"Bearer", b"Bearer ", b"Basic YTpi", b"DPoP x", mint().encode()])
+@pytest.mark.parametrize("authorization", [b"", b"Bearer", b"Bearer ", b"Basic YTpi", b"DPoP ", mint().encode()])
 async def test_any_other_authorization_header_is_refused_with_the_right_form(authorization: bytes) -> None:
     with pytest.raises(Unauthenticated, match="must read: Bearer"):
         await TokenVerifier(RING, HERE).caller(authorization, NOW)
@@ -219,6 +219,17 @@ async def test_any_other_authorization_header_is_refused_with_the_right_form(aut
 async def test_the_scheme_is_read_in_any_case() -> None:
     token = mint().encode()
     assert (await TokenVerifier(RING, HERE).caller(b"bEARER " + token, NOW)).id == "client_a"
+
+
+async def test_a_bound_token_is_no_bearer_token_and_an_unbound_one_is_no_other() -> None:
+    bound, unbound = mint(replace(PARTNER, key_thumbprint="a key")).encode(), mint().encode()
+    verifier = TokenVerifier(RING, HERE)
+    assert (await verifier.caller(b"dpop " + bound, NOW)).key_thumbprint == "a key"
+    with pytest.raises(Unauthenticated, match="is bound to a key: send it as DPoP"):
+        await verifier.caller(b"Bearer " + bound, NOW)
+    with pytest.raises(Unauthenticated, match="is bound to no key: send it as Bearer"):
+        await verifier.caller(b"DPoP " + unbound, NOW)
+    assert verifier.cached(b"Bearer " + bound, NOW) is verifier.cached(b"DPoP " + unbound, NOW) is None
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"Bearer ", b"Bearer e30.e30.", b"Bearer eyJhbGciOiJFUzI1NiJ9."]))

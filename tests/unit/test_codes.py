@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partners.codes import ALPHABET, CHECK_SYMBOLS, LETTERS, READ_AS, code_hash, hold_code
+from partners.codes import ALPHABET, CHECK_SYMBOLS, LETTERS, READ_AS, code_hash, hold_code, random_code, spelled
 
 
 def is_well_formed(code: str) -> bool:
@@ -100,3 +100,14 @@ def test_a_code_is_worth_sixty_five_bits_and_depends_on_the_key_alone() -> None:
 
 def test_two_codes_have_two_hashes() -> None:
     assert code_hash(written("0" * 14)) != code_hash(written("0" * 13 + "1"))
+
+
+def test_random_codes_are_written_as_derived_ones_and_never_twice() -> None:
+    made = {random_code() for _ in range(1000)}
+    assert len(made) == 1000
+    assert all(is_well_formed(code) and [len(part) for part in code.split("-")] == [4, 4, 4, 2] for code in made)
+
+
+def test_the_smallest_and_the_largest_code_are_as_long_as_all_others() -> None:
+    assert spelled(0) == "0000-0000-0000-00"
+    assert spelled(2**65 - 1) == f"ZZZZ-ZZZZ-ZZZZ-Z{CHECK_SYMBOLS[(2**65 - 1) % 37]}"

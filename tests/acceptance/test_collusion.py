@@ -1,0 +1,187 @@
+"""Two partners lay everything they ever received side by side and can't match one member (laws 8 and 9).
+
+All members are alike in what partners may know (tier, day, market), so whatever is still particular to one member on
+both sides would be an identifier: nothing is. And who asks about a stranger, or about a member who took the consent
+back, reads the same bytes after the same time.
+"""
+
+import base64
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from auth.caller import Caller, CallerKind
+from auth.scopes import MEMBER_BOUND
+from partners import tables
+from tests.api import Answer, Api, Voice
+from tests.factories import Club
+
+MEMBERS = 6
+DECISION = """eligible validUntil eligibleAgainAt capacityRemaining allowance { used resetsAt }
+  refusals { code current required }"""
+HOLD = "id code heldAt expiresAt endedAt leafHash state"
+REDEMPTION = "id tier confirmedAt leafHash member { id alias } reversal { id leafHash reversedAt }"
+MEMBER = "id alias state tier { handle } tierSince tierUntil"
+CHECK = f"""query($perk: PerkBy!, $member: MemberBy) {{
+  eligibility(perk: $perk, member: $member) {{ {DECISION} }} }}"""
+CHECKS = f"""query($perk: PerkBy!, $member: MemberBy) {{
+  eligibilities(checks: [{{perk: $perk, member: $member}}]) {{ error message decision {{ {DECISION} }} }} }}"""
+LOOK = f"query($by: MemberBy!) {{ member(by: $by) {{ {MEMBER} }} }}"
+NODE = f"query($id: ID!) {{ node(id: $id) {{ id ... on Member {{ {MEMBER} }} }} }}"
+BROWSE = f"""query($member: MemberBy) {{
+  perks(member: $member) {{ edges {{ cursor node {{ id eligibility {{ {DECISION} }} }} }} }} }}"""
+USES = f"""query($filter: RedemptionFilter) {{
+  redemptions(filter: $filter) {{ edges {{ cursor node {{ {REDEMPTION} }} }} pageInfo {{ endCursor }} }} }}"""
+CLAIM = f"""mutation($input: ClaimPerkInput!) {{
+  claimPerk(input: $input) {{ hold {{ {HOLD} }} userErrors {{ code message }} }} }}"""
+RELEASE = f"mutation($input: ReleaseHoldInput!) {{ releaseHold(input: $input) {{ hold {{ {HOLD} }} }} }}"
+CONFIRM = f"""mutation($input: ConfirmHoldInput!) {{
+  confirmHold(input: $input) {{ redemption {{ {REDEMPTION} }} userErrors {{ code }} }} }}"""
+REVERSE = f"""mutation($input: ReverseRedemptionInput!) {{
+  reverseRedemption(input: $input) {{ redemption {{ {REDEMPTION} }} }} }}"""
+
+
+@dataclass
+class Brand:
+    """One partner with its clients, and all that it was ever told, by member."""
+
+    partner: tables.Partner
+    perk: tables.Perk
+    voice: Voice
+    aliases: dict[int, str] = field(default_factory=dict)
+    told: dict[int, list[Any]] = field(default_factory=dict)
+
+    def hear(self, member: int, answer: Answer) -> Answer:
+        self.told.setdefault(member, []).append([answer.body, dict(answer.headers)])
+        return answer
+
+
+def atoms(value: Any) -> Iterator[str]:
+    """Every piece of text and number in a value, and what is inside of tokens, cursors and ids."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from atoms(name)
+            yield from atoms(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from atoms(inner)
+    elif value is not None and not isinstance(value, bool):
+        text = str(value)
+        yield text
+        for piece in re.split(r"[^A-Za-z0-9+/=-]+", text):
+            yield piece
+            yield from opened(piece)
+
+
+def opened(piece: str) -> Iterator[str]:
+    """What a piece of Base64 holds."""
+    if len(piece) < 8:
+        return
+    with suppress(ValueError):
+        inside = base64.urlsafe_b64decode(piece + "=" * (-len(piece) % 4))
+        yield inside.hex()
+        if inside.startswith(b"{"):
+            yield from atoms(json.loads(inside))
+
+
+def identifying(found: Mapping[int, list[Any]]) -> dict[int, set[str]]:
+    """For each member, what one partner was told about it and about no other member."""
+    pieces = {member: {piece for piece in atoms(told) if len(piece) >= 3} for member, told in found.items()}
+    return {
+        member: own - set().union(*(others for another, others in pieces.items() if another != member))
+        for member, own in pieces.items()
+    }
+
+
+async def brand(api: Api, club: Club, people: list[tables.Member]) -> Brand:
+    perk = await club.perk(rules=[{"kind": "allowance", "units": {"gold": 50}, "period": "DAY"}])
+    partner = club.partners[perk.partner_id]
+    made = Brand(partner, perk, api.partner(partner))
+    for number, member in enumerate(people):
+        made.aliases[number] = await club.consent(member, partner)
+    return made
+
+
+async def bound(api: Api, one: Brand, member: int) -> Voice:
+    """A token that speaks for this member at the brand; the brand can read what is written in it."""
+    client, alias = f"client_of_{one.partner.handle}", one.aliases[member]
+    caller = Caller(CallerKind.PARTNER, client, MEMBER_BOUND, client_id=client, partner_id=one.partner.id, alias=alias)
+    voice = api.voice(caller)
+    one.told.setdefault(member, []).append(voice.token)
+    return voice
+
+
+async def deal(api: Api, one: Brand, member: int, chance: random.Random) -> None:
+    """One thing that partners do, in one of the ways that there are."""
+    who, perk = {"alias": one.aliases[member]}, {"id": f"perk_{one.perk.id.hex}"}
+    voice = one.voice if chance.random() < 0.7 else await bound(api, one, member)
+    named = {"member": who} if voice is one.voice else {}
+
+    async def ask(query: str, **variables: Any) -> Answer:
+        return one.hear(member, await voice(query, **variables))
+
+    match chance.randrange(8):
+        case 0:
+            await ask(CHECK, perk=perk, **named)
+        case 1:
+            await ask(LOOK, by=who)
+        case 2:
+            await ask(NODE, id=f"alias_{who['alias']}")
+        case 3:
+            await ask(BROWSE, **named)
+        case 4:
+            await ask(USES, filter={"member": who} if named else {})
+        case 5:
+            await ask(NODE, id=f"member_{uuid4().hex}")
+        case 6:
+            await ask(CHECKS, perk=perk, **named)
+        case _:
+            await use(ask, perk, named, chance)
+
+
+async def use(ask: Any, perk: dict[str, str], named: dict[str, Any], chance: random.Random) -> None:
+    """Claim, then release, or confirm and perhaps reverse."""
+    claim = await ask(CLAIM, input={"perk": perk, "idempotencyKey": uuid4().hex} | named)
+    hold = claim.data["claimPerk"]["hold"]
+    if hold is None:
+        return
+    if chance.random() < 0.3:
+        await ask(RELEASE, input={"hold": hold["id"]})
+        return
+    confirmed = await ask(CONFIRM, input={"hold": {"code": hold["code"]}, "idempotencyKey": uuid4().hex})
+    redemption = confirmed.data["confirmHold"]["redemption"]
+    if redemption is not None and chance.random() < 0.5:
+        wanted = {"redemption": redemption["id"], "reason": "spoiled", "idempotencyKey": uuid4().hex}
+        await ask(REVERSE, input=wanted)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_two_partners_share_nothing_that_is_particular_to_one_member(api: Api, club: Club, seed: int) -> None:
+    chance = random.Random(seed)
+    people = [await club.member() for _ in range(MEMBERS)]
+    first, second = await brand(api, club, people), await brand(api, club, people)
+    for _ in range(150):
+        await deal(api, chance.choice([first, second]), chance.randrange(MEMBERS), chance)
+    one, other = identifying(first.told), identifying(second.told)
+    assert all(len(own) > 5 for own in one.values()), "each partner does know its own members apart"
+    for member in range(MEMBERS):
+        assert one[member] & other[member] == set()
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_the_search_finds_an_identifier_that_is_planted(api: Api, club: Club, seed: int) -> None:
+    people = [await club.member() for _ in range(MEMBERS)]
+    first, second = await brand(api, club, people), await brand(api, club, people)
+    for one in (first, second):
+        for member, who in enumerate(people):
+            hidden = base64.urlsafe_b64encode(json.dumps({"sub": str(who.id)}).encode()).decode()
+            one.told[member] = [{"data": [{"cursor": f"x.{hidden}.y"}]}]
+    one, other = identifying(first.told), identifying(second.told)
+    assert all(str(who.id) in one[member] & other[member] for member, who in enumerate(people))
