@@ -53,7 +53,7 @@ WITH answer AS MATERIALIZED ({COLUMNS},
     p.handle, p.kind, p.title, p.description, b.handle AS partner_handle, b.name AS partner_name, b.kind AS partner_kind
   FROM (SELECT k.id AS perk, $6::timestamptz AS now, $9::text AS scope, coalesce($4::uuid,
       (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $2::uuid AND a.alias = $3::text),
-      (SELECT e.id FROM member e WHERE e.external_id = $5::text)) AS member
+      (SELECT e.id FROM member e WHERE e.external_id = $5::text), $2::uuid) AS member
     FROM perk k JOIN partner o ON o.id = k.partner_id
     WHERE NOT ($8 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE')) {" ".join(f"AND {one}" for one in conditions)}
     ORDER BY k.id LIMIT $7) AS q

@@ -149,6 +149,8 @@ SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_versio
     WHERE h.member_id = m.id AND h.perk_id = p.id AND h.slot IS NOT NULL AND h.period = ANY ($1)
       AND (h.state <> 'HELD' OR h.expires_at > q.now) GROUP BY h.period) AS u) AS used
 """
+# To a partner a stranger is a member without consent: its own id stands for the member that is not there, so that the
+# same look-ups are made, in the same time (law 9).
 JOINS = """
 LEFT JOIN partner b ON b.id = p.partner_id
 LEFT JOIN policy y ON y.perk_id = p.id AND y.version = p.policy_version
@@ -165,7 +167,7 @@ WITH answer AS MATERIALIZED ({COLUMNS}, q.ordinal, q.now, q.client
       coalesce(u.perk, (SELECT id FROM perk WHERE handle = u.handle)) AS perk,
       coalesce(u.member,
         (SELECT a.member_id FROM member_alias a WHERE a.partner_id = u.partner AND a.alias = u.alias),
-        (SELECT e.id FROM member e WHERE e.external_id = u.external)) AS member
+        (SELECT e.id FROM member e WHERE e.external_id = u.external), u.partner) AS member
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::text[],
         $10::timestamptz[])
       WITH ORDINALITY AS u(partner, scope, client, alias, member, external, perk, handle, now, ordinal)) AS q

@@ -114,11 +114,10 @@ VIEW = COLUMNS.format(alias="NULL") + " FROM member m " + TIER.format(and_told="
 BY_ID = sa.text(VIEW + "WHERE m.id = ANY (:ids)")
 BY_EXTERNAL_ID = sa.text(VIEW + "WHERE m.external_id = :external_id")
 CONSENTED = f"""
-WITH answer AS MATERIALIZED ({COLUMNS.format(alias="a.alias")} FROM member_alias a
+WITH answer AS MATERIALIZED ({COLUMNS.format(alias="a.alias")} FROM {{named}} AS a
   JOIN consent c ON c.member_id = a.member_id AND c.partner_id = a.partner_id AND c.state = 'GRANTED'
     AND (c.expires_at IS NULL OR c.expires_at > :now) AND :scope = ANY (c.scopes)
   JOIN member m ON m.id = c.member_id {TIER.format(and_told="AND 'member.tier:read' = ANY (c.scopes)")}
-  WHERE a.partner_id = :partner AND {{found}}
 ), told AS (
   INSERT INTO disclosure (member_id, id, at, partner_id, client_id, kind)
   SELECT id, (CAST(:fresh AS uuid[]))[row_number() OVER ()], :now, :partner, :client, :kind FROM answer
@@ -126,8 +125,13 @@ WITH answer AS MATERIALIZED ({COLUMNS.format(alias="a.alias")} FROM member_alias
 )
 SELECT * FROM answer
 """  # noqa: S608  constants alone
-CONSENTED_BY_ALIAS = sa.text(CONSENTED.format(found="a.alias = :alias"))
-CONSENTED_BY_ID = sa.text(CONSENTED.format(found="a.member_id = ANY (:ids)"))
+# The partner's own id stands for the member that is not there: a stranger takes the same look-ups as a member without
+# consent, and the same time (law 9).
+ONE_NAMED = """(SELECT CAST(:partner AS uuid) AS partner_id, CAST(:alias AS text) AS alias, coalesce((
+  SELECT member_id FROM member_alias WHERE partner_id = :partner AND alias = :alias), :partner) AS member_id)"""
+SOME_NAMED = "(SELECT * FROM member_alias WHERE partner_id = :partner AND member_id = ANY (:ids))"
+CONSENTED_BY_ALIAS = sa.text(CONSENTED.format(named=ONE_NAMED))
+CONSENTED_BY_ID = sa.text(CONSENTED.format(named=SOME_NAMED))
 
 
 async def view_member(

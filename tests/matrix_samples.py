@@ -1,0 +1,331 @@
+"""What the permission matrix asks: one question for each root field, about rows of one partner and one member."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from auth.caller import Caller, CallerKind
+from auth.client_settings import ClientSettings
+from auth.clients import Administrator, create_client
+from auth.tables import Approval
+from partners import tables, transfers
+from partners.actors import SYSTEM
+from tests.factories import Club
+
+Asked = tuple[str, dict[str, Any]]
+Sample = Callable[[Club, "Rows", Caller], Awaitable[Asked]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the questions are about, and the strangers to it."""
+
+    partner: tables.Partner
+    another: tables.Partner
+    member: tables.Member
+    another_member: tables.Member
+    perk: tables.Perk
+    alias: str
+    another_alias: str
+
+    @classmethod
+    async def made(cls, club: Club) -> "Rows":
+        perk = await club.perk()
+        partner = club.partners[perk.partner_id]
+        member, another = await club.member(), await club.member()
+        alias, another_alias = await club.consent(member, partner), await club.consent(another, partner)
+        return cls(partner, await club.partner(), member, another, perk, alias, another_alias)
+
+
+def whom(rows: Rows, caller: Caller) -> dict[str, Any] | None:
+    """The member as this caller would name it."""
+    if caller.kind is CallerKind.PARTNER:
+        return None if caller.alias is not None else {"alias": rows.alias}
+    return {"id": f"member_{rows.member.id.hex}"} if caller.kind is CallerKind.STAFF else None
+
+
+def perk_id(rows: Rows) -> str:
+    return f"perk_{rows.perk.id.hex}"
+
+
+async def new_hold(club: Club, rows: Rows) -> str:
+    return f"hold_{(await club.hold(rows.member, rows.perk)).id.hex}"
+
+
+async def new_redemption(club: Club, rows: Rows) -> str:
+    return f"redemption_{(await club.redeemed(await club.hold(rows.member, rows.perk))).hex}"
+
+
+def plain(query: str, **variables: Any) -> Sample:
+    """A question without rows of its own."""
+
+    async def asked(_: Club, __: Rows, ___: Caller) -> Asked:
+        return query, variables
+
+    return asked
+
+
+def about(query: str, ask: Callable[[Rows, Caller], dict[str, Any]]) -> Sample:
+    """A question about the rows that are there."""
+
+    async def asked(_: Club, rows: Rows, caller: Caller) -> Asked:
+        return query, ask(rows, caller)
+
+    return asked
+
+
+def fresh(query: str, make: Callable[[Club, Rows], Awaitable[dict[str, Any]]]) -> Sample:
+    """A question about a row that is made for it."""
+
+    async def asked(club: Club, rows: Rows, _: Caller) -> Asked:
+        return query, await make(club, rows)
+
+    return asked
+
+
+def command(name: str, input: str, answer: str = "__typename") -> str:
+    """A mutation on one input."""
+    return f"mutation($input: {input}!) {{ {name}(input: $input) {{ {answer} }} }}"
+
+
+def given(make: Callable[[Rows, Caller], dict[str, Any]]) -> Callable[[Rows, Caller], dict[str, Any]]:
+    """The variables of a mutation."""
+    return lambda rows, caller: {"input": make(rows, caller)}
+
+
+def unique() -> str:
+    return uuid4().hex
+
+
+async def to_confirm(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"hold": {"id": await new_hold(club, rows)}, "idempotencyKey": unique()}}
+
+
+async def to_release(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"hold": await new_hold(club, rows)}}
+
+
+async def to_reverse(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"redemption": await new_redemption(club, rows), "reason": "spoiled", "idempotencyKey": unique()}}
+
+
+async def new_client(club: Club, rows: Rows) -> str:
+    """A client of the partner that any administrator of it may manage."""
+    settings = ClientSettings("A client", frozenset({"clients:manage"}))
+    async with club.database.sessions.begin() as session:
+        client, _ = await create_client(session, rows.partner.id, settings, Administrator(SYSTEM), club.now)
+        return client.id
+
+
+async def new_approval(club: Club, rows: Rows) -> str:
+    """What the member approved that client for."""
+    client_id = await new_client(club, rows)
+    async with club.database.sessions.begin() as session:
+        approval = Approval(
+            client_id=client_id,
+            kind=CallerKind.PARTNER,
+            subject=str(rows.member.id),
+            partner_id=rows.partner.id,
+            member_id=rows.member.id,
+            scopes=["eligibility:read"],
+            created_at=club.now,
+            expires_at=club.now + timedelta(days=1),
+        )
+        session.add(approval)
+        return f"approval_{approval.id.hex}"
+
+
+def on_client(**more: Any) -> Callable[[Club, Rows], Awaitable[dict[str, Any]]]:
+    """A mutation on a client that is made for it."""
+
+    async def made(club: Club, rows: Rows) -> dict[str, Any]:
+        return {"input": {"client": await new_client(club, rows)} | more}
+
+    return made
+
+
+async def to_revoke(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"approval": await new_approval(club, rows)}}
+
+
+async def one_client(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"id": await new_client(club, rows)}
+
+
+async def to_carry_over(club: Club, rows: Rows) -> dict[str, Any]:
+    """A member of a brand that the partner has bought."""
+    seller, member = await club.partner(), await club.member()
+    async with club.database.sessions.begin() as session:
+        await transfers.open_transfer(session, seller, rows.partner, reason="sold", actor=SYSTEM, now=club.now)
+    return {"input": {"alias": await club.consent(member, seller)}}
+
+
+async def to_transfer(club: Club, rows: Rows) -> dict[str, Any]:
+    seller = await club.partner()
+    return {"input": {"from": {"handle": seller.handle}, "to": {"handle": rows.partner.handle}, "reason": "sold"}}
+
+
+async def any_partner(club: Club, _: Rows) -> dict[str, Any]:
+    return {"input": {"partner": {"handle": (await club.partner()).handle}}}
+
+
+async def any_perk(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"perk": {"id": f"perk_{(await club.perk(rows.partner)).id.hex}"}}}
+
+
+def about_consent(query: str) -> Sample:
+    """A withdrawal of a consent that is made for it."""
+
+    async def asked(club: Club, rows: Rows, caller: Caller) -> Asked:
+        partner = await club.partner()
+        await club.consent(rows.member, partner)
+        return query, {"input": {"partner": {"handle": partner.handle}, "member": whom(rows, caller)}}
+
+    return asked
+
+
+async def redeemed_once(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"id": await new_redemption(club, rows)}
+
+
+NAMED = "($by: {kind}!) {{ {name}(by: $by) {{ id }} }}"
+DECISION = "eligible refusals { code }"
+ERRORS = "userErrors { code }"
+"""Which answer of a mutation tells a refusal."""
+
+
+def samples() -> dict[str, Sample]:
+    """One question per root field; a new one without an entry fails the matrix."""
+    return {
+        "Query.viewer": plain("{ viewer { kind } }"),
+        "Query.node": about("query($id: ID!) { node(id: $id) { id } }", lambda rows, _: {"id": perk_id(rows)}),
+        "Query.me": plain("{ me { id } }"),
+        "Query.member": about(
+            "query($by: MemberBy!) { member(by: $by) { id } }",
+            lambda rows, caller: {"by": whom(rows, caller) or {"alias": rows.alias}},
+        ),
+        "Query.eligibility": about(
+            "query($perk: PerkBy!, $member: MemberBy) { "
+            f"eligibility(perk: $perk, member: $member) {{ {DECISION} }} }}",
+            lambda rows, caller: {"perk": {"id": perk_id(rows)}, "member": whom(rows, caller)},
+        ),
+        "Query.eligibilities": about(
+            "query($checks: [EligibilityCheckInput!]!) { eligibilities(checks: $checks) "
+            f"{{ error decision {{ {DECISION} }} }} }}",
+            lambda rows, caller: {"checks": [{"perk": {"id": perk_id(rows)}, "member": whom(rows, caller)}]},
+        ),
+        "Query.perk": about(
+            "query" + NAMED.format(kind="PerkBy", name="perk"), lambda rows, _: {"by": {"id": perk_id(rows)}}
+        ),
+        "Query.perks": about(
+            "query($filter: PerkFilter) { perks(filter: $filter) { nodes { id } } }",
+            lambda rows, _: {"filter": {"partner": f"partner_{rows.partner.id.hex}"}},
+        ),
+        "Query.partner": about(
+            "query" + NAMED.format(kind="PartnerBy", name="partner"),
+            lambda rows, _: {"by": {"handle": rows.partner.handle}},
+        ),
+        "Query.partners": plain("{ partners { nodes { id } } }"),
+        "Query.consents": plain("{ consents { id } }"),
+        "Query.redemption": fresh("query($id: ID!) { redemption(id: $id) { id } }", redeemed_once),
+        "Query.redemptions": about(
+            "query($filter: RedemptionFilter) { redemptions(filter: $filter) { nodes { id } } }",
+            lambda rows, _: {"filter": {"perk": perk_id(rows)}},
+        ),
+        "Query.auditEntries": plain("{ auditEntries { nodes { id } } }"),
+        "Mutation.claimPerk": about(
+            command("claimPerk", "ClaimPerkInput", ERRORS),
+            given(
+                lambda rows, caller: {
+                    "perk": {"id": perk_id(rows)},
+                    "member": whom(rows, caller),
+                    "idempotencyKey": unique(),
+                }
+            ),
+        ),
+        "Mutation.confirmHold": fresh(command("confirmHold", "ConfirmHoldInput", ERRORS), to_confirm),
+        "Mutation.releaseHold": fresh(command("releaseHold", "ReleaseHoldInput", ERRORS), to_release),
+        "Mutation.reverseRedemption": fresh(command("reverseRedemption", "ReverseRedemptionInput", ERRORS), to_reverse),
+        "Mutation.createPass": about(command("createPass", "CreatePassInput", ERRORS), given(lambda _, __: {})),
+        "Query.disclosures": about(
+            "query($member: MemberBy) { disclosures(member: $member) { pageInfo { hasNextPage } } }",
+            lambda rows, caller: {"member": whom(rows, caller)},
+        ),
+        "Query.client": fresh("query($id: ID!) { client(id: $id) { id } }", one_client),
+        "Query.clients": about(
+            "query($partner: PartnerBy) { clients(partner: $partner) { pageInfo { hasNextPage } } }",
+            lambda rows, caller: {
+                "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None
+            },
+        ),
+        "Mutation.createPartner": about(
+            command("createPartner", "CreatePartnerInput"),
+            given(lambda _, __: {"handle": f"brand-{unique()[:12]}", "name": "A brand", "kind": "OTHER"}),
+        ),
+        "Mutation.suspendPartner": fresh(command("suspendPartner", "PartnerInput"), any_partner),
+        "Mutation.reinstatePartner": fresh(command("reinstatePartner", "PartnerInput"), any_partner),
+        "Mutation.transferPartner": fresh(command("transferPartner", "TransferPartnerInput"), to_transfer),
+        "Mutation.transferMember": fresh(command("transferMember", "TransferMemberInput"), to_carry_over),
+        "Mutation.createClient": about(
+            command("createClient", "CreateClientInput"),
+            given(
+                lambda rows, caller: {
+                    "name": "A client",
+                    "scopes": ["clients:manage"],
+                    "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None,
+                }
+            ),
+        ),
+        "Mutation.updateClient": fresh(command("updateClient", "UpdateClientInput"), on_client(name="Another name")),
+        "Mutation.rotateClientSecret": fresh(command("rotateClientSecret", "RotateClientSecretInput"), on_client()),
+        "Mutation.disableClient": fresh(command("disableClient", "ClientInput"), on_client()),
+        "Mutation.enableClient": fresh(command("enableClient", "ClientInput"), on_client()),
+        "Mutation.revokeApproval": fresh(command("revokeApproval", "RevokeApprovalInput"), to_revoke),
+        "Mutation.createPerk": about(
+            command("createPerk", "CreatePerkInput"),
+            given(
+                lambda rows, caller: {
+                    "handle": f"perk-{unique()[:12]}",
+                    "kind": "SAMPLE",
+                    "title": "A perk",
+                    "timeZone": "UTC",
+                    "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None,
+                }
+            ),
+        ),
+        "Mutation.updatePerk": about(
+            command("updatePerk", "UpdatePerkInput"),
+            given(lambda rows, _: {"perk": {"id": perk_id(rows)}, "title": "A perk"}),
+        ),
+        "Mutation.publishPerk": about(
+            command("publishPerk", "PerkInput"), given(lambda rows, _: {"perk": {"id": perk_id(rows)}})
+        ),
+        "Mutation.pausePerk": fresh(command("pausePerk", "PerkInput"), any_perk),
+        "Mutation.enrolMember": about(
+            command("enrolMember", "EnrolMemberInput"), given(lambda _, __: {"externalId": unique()})
+        ),
+        "Mutation.assignTier": about(
+            command("assignTier", "AssignTierInput"),
+            given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}, "tier": "gold"}),
+        ),
+        "Mutation.grantConsent": about(
+            command("grantConsent", "GrantConsentInput"),
+            given(lambda rows, caller: {"partner": {"handle": rows.partner.handle}, "member": whom(rows, caller)}),
+        ),
+        "Mutation.withdrawConsent": about_consent(command("withdrawConsent", "WithdrawConsentInput")),
+    }
+
+
+async def node_ids(club: Club, rows: Rows) -> dict[str, str]:
+    """The global id of one row of each type that `node` finds, all of the one partner and member."""
+    [entry] = await club.sql("SELECT id FROM audit_entry WHERE member_id = $1 LIMIT 1", rows.member.id)
+    return {
+        "Perk": perk_id(rows),
+        "Partner": f"partner_{rows.partner.id.hex}",
+        "Member": f"member_{rows.member.id.hex}",
+        "Hold": await new_hold(club, rows),
+        "Redemption": await new_redemption(club, rows),
+        "AuditEntry": f"entry_{entry['id'].hex}",
+    }
