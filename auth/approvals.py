@@ -15,12 +15,16 @@ from partners.actors import Actor, ActorKind
 from partners.errors import Conflict, NotFound
 from partners.tables import MemberAlias
 
+AT_WORK = timedelta(hours=12)
 LIFETIMES = {
     CallerKind.PARTNER: timedelta(days=365),
     CallerKind.MEMBER: timedelta(days=90),
-    CallerKind.STAFF: timedelta(hours=12),
+    CallerKind.STAFF: AT_WORK,
 }
-"""After so long a person is asked again, however often the tokens were refreshed: nothing offline lives for ever."""
+"""After so long a person is asked again, however often the tokens were refreshed: nothing offline lives for ever.
+
+A partner's is a point of sale's, or of a member there; its own people are asked again after AT_WORK, as staff are: who
+has left is out by the next day."""
 
 
 def caller_of_approval(

@@ -90,6 +90,8 @@ async def authenticate(session: AsyncSession, cache: Redis, offered: Credentials
         return await authenticate_by_secret(session, offered.client_id, offered.secret, now)
     found = await _find(session, offered.client_id, now)
     if offered.assertion is not None:
+        # Gives the connection back: Valkey may be slow, and others need it.
+        await session.commit()
         await check_assertion(cache, None if found is None else found.client, offered.assertion, issuer, now)
     elif found is None or found.client.authentication != ClientAuthentication.NONE:
         raise _unproven(HOW_TO)

@@ -12,15 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from starlette.responses import JSONResponse, Response
 
-from auth.approvals import LIFETIMES
+from auth.approvals import AT_WORK, LIFETIMES
 from auth.caller import CallerKind
 from auth.issuing import hash_of
-from auth.requests import REQUEST_URI_PREFIX, is_echoed, read_request, redirect_uri_of, whom_to_ask
+from auth.requests import REQUEST_URI_PREFIX, is_echoed, leads_back, read_request, redirect_uri_of, whom_to_ask
 from auth.scopes import SCOPES
 from auth.server import NO_STORE, Posted
 from auth.tables import Approval, AuthorizationRequest, BrowserSession, Client, ClientState, GrantType
 from partners import audit, consents
 from partners.actors import Actor, ActorKind
+from partners.members import lock_member
 from partners.references import MemberRef
 from partners.tables import Partner, PartnerState
 from partners.tables.columns import new_id
@@ -30,6 +31,7 @@ PUSHED_LIVES = timedelta(seconds=90)
 QUESTION_LIVES = timedelta(minutes=10)
 CODE_LIVES = timedelta(seconds=60)
 CREDENTIAL_BYTES = 32
+STOPPED = "This app can't be used at the moment"
 OVER = "This question was answered already or has waited too long. Go back to the app and start again."
 
 
@@ -149,6 +151,8 @@ async def question_of(session: AsyncSession, request_id: UUID, now: datetime) ->
     if request is None or request.started_at is None or request.decided_at is not None or request.expires_at <= now:
         raise PageError("Too late", OVER)
     client = await _find_client(session, request.client_id)
+    if not leads_back(client, request.redirect_uri):
+        raise PageError(STOPPED, "It was changed meanwhile. Go back to the app and start again.")
     who = whom_to_ask(client, request.scopes)
     words = consents.SCOPES if who is not CallerKind(client.kind) else SCOPES[who]
     return Question(
@@ -198,7 +202,7 @@ async def allow(
         scopes=sorted(scopes),
         dpop_jkt=request.dpop_jkt,
         created_at=now,
-        expires_at=now + LIFETIMES[CallerKind(client.kind)],
+        expires_at=now + (AT_WORK if question.who is CallerKind.PARTNER else LIFETIMES[CallerKind(client.kind)]),
     )
     if bound:
         await _consent(session, approval, client, period, pairwise_key, now)
@@ -225,19 +229,21 @@ async def _consent(
     the end that it had."""
     assert approval.member_id is not None
     assert client.partner_id is not None
-    former = await consents.live_consent(session, approval.member_id, client.partner_id)
+    # Locked before the former consent is read: the member may be narrowing it at this moment.
+    member = await lock_member(session, MemberRef(id=approval.member_id))
+    former = await consents.live_consent(session, member.id, client.partner_id)
     if former is not None and former.expires_at is not None and former.expires_at <= now:
         former = None
     kept = None if former is None else former.expires_at
     consent, _ = await consents.grant_consent(
         session,
-        MemberRef(id=approval.member_id),
+        MemberRef(id=member.id),
         client.partner_id,
         purpose=client.purpose,
         scopes=frozenset(approval.scopes).union(former.scopes if former is not None else ()),
         expires_at=kept if period is None else period.ends_at,
         pairwise_key=pairwise_key,
-        actor=Actor(ActorKind.MEMBER, str(approval.member_id), member_id=approval.member_id),
+        actor=Actor(ActorKind.MEMBER, str(member.id), member_id=member.id),
         now=now,
     )
     await session.flush()
@@ -283,7 +289,7 @@ async def _find_client(session: AsyncSession, client_id: str | None) -> Client:
         raise PageError("This app is not known here", "Go back, and tell its makers if this happens again.")
     client: Client = row[0]
     if client.state != ClientState.ACTIVE or row[1] not in (None, PartnerState.ACTIVE):
-        raise PageError("This app can't be used at the moment", "It was stopped. Go back, and ask its makers.")
+        raise PageError(STOPPED, "It was stopped. Go back, and ask its makers.")
     return client
 
 

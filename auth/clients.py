@@ -185,7 +185,7 @@ async def set_partner_state(
     await catalogue.set_partner_state(session, partner_id, state, actor=actor, now=now)
     if state is PartnerState.SUSPENDED:
         owned = sa.select(Client).where(col(Client.partner_id) == partner_id).order_by(col(Client.id))
-        for client in (await session.scalars(owned.with_for_update())).all():
+        for client in (await session.scalars(owned.with_for_update(key_share=True))).all():
             await _end_tokens(session, client, now)
 
 
@@ -197,8 +197,11 @@ async def _end_tokens(session: AsyncSession, client: Client, now: datetime) -> N
 
 
 async def lock_client(session: AsyncSession, client_id: str, by: Administrator) -> Client:
-    """A client within reach, locked for change; NotFound."""
-    found = sa.select(Client).where(col(Client.id) == client_id, by.reach).with_for_update()
+    """A client within reach, locked for change; NotFound.
+
+    `key_share`: rows that name the client are made all the same, so that no two ever wait for each other.
+    """
+    found = sa.select(Client).where(col(Client.id) == client_id, by.reach).with_for_update(key_share=True)
     client = await session.scalar(found.execution_options(populate_existing=True))
     if client is None:
         raise NotFound("no such client")

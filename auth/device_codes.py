@@ -115,14 +115,14 @@ async def _not_yet(posted: Posted, device: DeviceAuthorization | None) -> OAuth2
     now = posted.now
     if device is None:
         return InvalidGrantError("unknown device_code")
+    if device.dpop_jkt not in (None, posted.key_thumbprint):
+        return InvalidGrantError("the device_code is bound to another key")
     if device.state == DeviceState.USED:
         assert device.approval_id is not None
         await revoke_approval(posted.session, device.approval_id, "DEVICE_CODE_REUSED", now)
         return InvalidGrantError("the device_code was used before; what came from it has been revoked")
     if device.expires_at <= now:
         return ExpiredTokenError("the device_code has expired; ask for a new one")
-    if device.dpop_jkt not in (None, posted.key_thumbprint):
-        return InvalidGrantError("the device_code is bound to another key")
     if device.state == DeviceState.DENIED:
         return AccessDeniedError("a person said no")
     due = None if device.polled_at is None else device.polled_at + timedelta(seconds=device.interval_s)

@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from auth.approvals import LIFETIMES
 from auth.caller import CallerKind
-from auth.scopes import SCOPES
+from auth.scopes import MEMBER_BOUND, SCOPES
 from auth.tables import Approval, BrowserSession, Client, ClientState, DeviceAuthorization, DeviceState
 from partners import audit
 from partners.actors import Actor, ActorKind
@@ -104,7 +104,8 @@ async def find_pending(
 ) -> DeviceQuestion | None:
     """The question behind a user code, for who may answer it; None for all others and for every wrong code.
 
-    A partner's administrator (`devices:enrol`) answers for that partner, staff (`partners:admin`) for any.
+    A partner's administrator (`devices:enrol`) answers for that partner, staff (`partners:admin`) for any. The scopes
+    are those that this person's yes would give.
     """
     found = await _pending(session, key, user_code, person, now)
     if found is None:
@@ -114,7 +115,7 @@ async def find_pending(
     return DeviceQuestion(
         client=client.name,
         partner=partner.name,
-        scopes=[(scope, words[scope]) for scope in device.scopes],
+        scopes=[(scope, words[scope]) for scope in _given(device, person)],
         place=device.place,
         expires_at=device.expires_at,
     )
@@ -138,7 +139,7 @@ async def approve_device(
         kind=CallerKind.PARTNER,
         subject=person.subject,
         partner_id=partner.id,
-        scopes=device.scopes,
+        scopes=_given(device, person),
         place=place,
         dpop_jkt=device.dpop_jkt,
         created_at=now,
@@ -188,9 +189,16 @@ async def _pending(
     if lock:
         query = query.with_for_update(of=DeviceAuthorization).execution_options(populate_existing=True)
     row = (await session.execute(query)).one_or_none()
-    if row is None or not _may_answer(person, row[2].id):
+    if row is None or not _may_answer(person, row[2].id) or not _given(row[0], person):
         return None
     return row[0], row[1], row[2]
+
+
+def _given(device: DeviceAuthorization, person: BrowserSession) -> list[str]:
+    """What the person's yes gives: what reaches members, which is what enrolling is for, and of all else no more than
+    the person has, who could take the place of the point of sale. Staff who answer may make any client."""
+    own = device.scopes if person.kind == CallerKind.STAFF else person.scopes
+    return [scope for scope in device.scopes if scope in MEMBER_BOUND or scope in own]
 
 
 def _may_answer(person: BrowserSession, partner_id: UUID) -> bool:

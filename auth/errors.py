@@ -1,4 +1,4 @@
-"""The error that answers a token that can't be accepted."""
+"""The errors that answer a token which can't be accepted or lacks a scope, and too many attempts."""
 
 from partners.errors import PerksError
 
@@ -15,6 +15,12 @@ class Unauthenticated(PerksError):
     def __init__(self, message: str, *, error: str = "invalid_token") -> None:
         super().__init__(message)
         self.error = error
+
+
+class InsufficientScope(PerksError):
+    """The token lacks a scope that what was asked for needs beside the field's own; `missingScopes` names it."""
+
+    code = "INSUFFICIENT_SCOPE"
 
 
 class Throttled(PerksError):

@@ -159,10 +159,13 @@ class TokenExchangeGrant(Grant):
         shown = check_exchange(posted.form, grounds.authority)
         actor = await check_actor(posted.form, posted.client, posted.key_thumbprint, grounds.verifier, posted.now)
         scopes = scopes_for_member(posted.client, actor, posted.form.get("scope"))
+        # Nothing is locked and no connection held while Valkey, which may be slow, is asked.
+        await posted.session.commit()
         await grounds.attempts.hold_code(posted.client.id)
         caller = await exchange_pass(posted, shown, scopes, actor)
         if caller is None:
             raise InvalidRequestError("the pass does not hold: have the member show a new one")
+        await posted.session.commit()
         await grounds.attempts.right_hold_code(posted.client.id)
         answer = token_answer(posted, caller, EXCHANGED_TOKENS_LIVE, None if actor is None else actor.id)
         return answer | {"issued_token_type": ACCESS_TOKEN_TYPE}

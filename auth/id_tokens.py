@@ -89,7 +89,7 @@ async def who_is(session: AsyncSession, claims: Mapping[str, Any], declared: Sig
     """
     subject = f"{declared.issuer}|{claims['sub']}"
     name = (_text(claim_at(claims, declared.name_claim)) or str(claims["sub"]))[:NAME_CHARACTERS_MAX]
-    groups = names_in(claim_at(claims, declared.staff_claim)) if declared.staff_claim else frozenset()
+    groups = _groups(claim_at(claims, declared.staff_claim)) if declared.staff_claim else frozenset()
     scopes = frozenset(scope for group in groups for scope in declared.staff_scopes.get(group, ()))
     if scopes:
         return SignedIn(CallerKind.STAFF, subject, name, scopes=scopes)
@@ -108,6 +108,11 @@ async def who_is(session: AsyncSession, claims: Mapping[str, Any], declared: Sig
     if member is None:
         return None
     return SignedIn(CallerKind.MEMBER, str(member), name, member_id=member, scopes=scopes_of_people(CallerKind.MEMBER))
+
+
+def _groups(claim: Any) -> frozenset[str]:
+    """The groups in a claim. A text is the name of one, since people choose names such as `front desk`."""
+    return names_in([claim] if isinstance(claim, str) else claim)
 
 
 def _text(claim: Any) -> str | None:

@@ -116,15 +116,17 @@ async def _refresh_token(posted: Posted, token: str) -> dict[str, Any] | None:
         return None
     refresh, client = row[4], row[5]
     caller = caller_of_approval(rights.approval, client, rights.scopes, rights.alias, rights.approval.dpop_jkt)
-    bound = {} if caller.key_thumbprint is None else {"cnf": {"jkt": caller.key_thumbprint}}
-    return {
+    told: dict[str, Any] = {
         "sub": caller.alias or caller.id,
         "client_id": client.id,
         "scope": join_scopes(caller.scopes),
-        "exp": int(refresh.expires_at.timestamp()),
         "iat": int(refresh.created_at.timestamp()),
         "iss": posted.foundation.authority.issuer,
-    } | bound
+    }
+    # The end of a member's consent is an instant that other partners may know too (law 8).
+    if caller.alias is None or refresh.expires_at < rights.approval.expires_at:
+        told["exp"] = int(refresh.expires_at.timestamp())
+    return told if caller.key_thumbprint is None else told | {"cnf": {"jkt": caller.key_thumbprint}}
 
 
 def _may_see(asking: Client, client_id: str | None, partner_id: object) -> bool:

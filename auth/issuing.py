@@ -51,9 +51,11 @@ def approved_answer(
     alias: str | None,
     lifetime: timedelta | None = None,
 ) -> dict[str, Any]:
-    """The same without a refresh token."""
+    """The same without a refresh token. No token outlives its approval, except one that is bound to a member: there the
+    consent is asked each time, whose instant other partners may know too and which this one is not told (law 8)."""
     caller = caller_of_approval(approval, posted.client, scopes, alias, posted.key_thumbprint)
-    return token_answer(posted, caller, lifetime or (POINT_OF_SALE_LIFETIME if approval.place is not None else None))
+    lives = lifetime or (POINT_OF_SALE_LIFETIME if approval.place is not None else LIFETIMES[caller.kind])
+    return token_answer(posted, caller, lives if alias else min(lives, approval.expires_at - posted.now))
 
 
 def own_answer(posted: Posted, scopes: frozenset[str]) -> dict[str, Any]:

@@ -28,10 +28,17 @@ def redirect_uri_of(client: Client, parameters: Mapping[str, str]) -> str:
     asked = parameters.get("redirect_uri")
     if asked is None:
         raise InvalidRequestError("redirect_uri is missing")
-    portless = _without_port(asked) if client.authentication == ClientAuthentication.NONE else None
-    if asked in client.redirect_uris or (portless is not None and portless in map(_without_port, client.redirect_uris)):
-        return asked
-    raise InvalidRequestError("redirect_uri is not one of this client's")
+    if not leads_back(client, asked):
+        raise InvalidRequestError("redirect_uri is not one of this client's")
+    return asked
+
+
+def leads_back(client: Client, uri: str) -> bool:
+    """Whether the address is one of the client's at this moment."""
+    portless = _without_port(uri) if client.authentication == ClientAuthentication.NONE else None
+    return uri in client.redirect_uris or (
+        portless is not None and portless in map(_without_port, client.redirect_uris)
+    )
 
 
 def _without_port(uri: str) -> str | None:

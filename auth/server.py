@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from auth.attempts import Attempt, Attempts, address_of, throttled_response
-from auth.authentication import Credentials, authenticate, read_credentials
+from auth.authentication import Credentials, Method, authenticate, read_credentials
 from auth.dpop import InvalidProof, Proofs
 from auth.errors import Throttled
 from auth.forms import printable, read_form
@@ -58,7 +58,8 @@ class Foundation:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One request of a client that proved who it is, and the key that it holds; all within one transaction."""
+    """One request of a client that proved who it is, and the key that it holds; all within one transaction, unless the
+    answer commits a part of it early."""
 
     foundation: Foundation
     session: AsyncSession
@@ -91,29 +92,38 @@ def door(foundation: Foundation, answer: Answer) -> Endpoint:
 
 async def _served(foundation: Foundation, answer: Answer, request: Request, now: datetime) -> Response:
     attempt: Attempt | None = None
+    fault: Exception | None
+    proven = False
     try:
         form = await read_form(request)
         offered = read_credentials(request, form)
+        attempt = await foundation.attempts.client(offered.client_id, address_of(request.scope))
         # Before an assertion counts as used: who is asked for a nonce comes again with the same one.
         thumbprint = await foundation.proofs.check(request.scope, request.scope["path"], now)
-        attempt = await foundation.attempts.client(offered.client_id, address_of(request.scope))
         response, fault = await _in_transaction(foundation, answer, form, offered, thumbprint, now)
-        if fault is None:
-            await attempt.succeeded()
-        elif not isinstance(fault, InvalidClientError | InvalidGrantError):
-            await attempt.give_back()
-        return response
+        proven = offered.method is not Method.NONE or request.scope["path"] == TOKEN_PATH
     except OAuth2Error as error:
-        return error_response(error)
+        response, fault = error_response(error), error
     except BadInput as error:
-        return error_response(InvalidRequestError(printable(error.message)))
+        response, fault = error_response(InvalidRequestError(printable(error.message))), error
     except Throttled as error:
-        return throttled_response(error)
+        response, fault = throttled_response(error), error
     except (Unavailable, SQLAlchemyError, OSError) as error:
         _log.error("%s can't be served: %s", request.url.path, type(error).__name__)
-        if attempt is not None:
-            await attempt.give_back()
-        return JSONResponse({"error": "temporarily_unavailable"}, 503, headers=NO_STORE | {"Retry-After": "1"})
+        response = JSONResponse({"error": "temporarily_unavailable"}, 503, headers=NO_STORE | {"Retry-After": "1"})
+        fault = error
+    if attempt is not None:
+        await _settle(attempt, fault, proven)
+    return response
+
+
+async def _settle(attempt: Attempt, fault: Exception | None, proven: bool) -> None:
+    """Wrong stays counted, and so does what a public client is given for its name alone (a device code, a place for a
+    pushed request): whoever knows that name could have as many as it likes, and be trusted for them."""
+    if fault is None and proven:
+        await attempt.succeeded()
+    elif fault is not None and not isinstance(fault, InvalidClientError | InvalidGrantError | InvalidProof):
+        await attempt.give_back()
 
 
 async def _in_transaction(
@@ -125,12 +135,15 @@ async def _in_transaction(
     now: datetime,
 ) -> tuple[Response, OAuth2Error | None]:
     issuer = foundation.authority.issuer
-    async with foundation.sessions.begin() as session:
+    fault: OAuth2Error | None = None
+    async with foundation.sessions() as session:
         try:
             client = await authenticate(session, foundation.cache, offered, issuer, now)
-            return await answer(Posted(foundation, session, client, form, thumbprint, now)), None
+            response = await answer(Posted(foundation, session, client, form, thumbprint, now))
         except OAuth2Error as error:
-            return error_response(error), error
+            response, fault = error_response(error), error
+        await session.commit()
+    return response, fault
 
 
 def error_response(error: OAuth2Error) -> Response:

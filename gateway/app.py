@@ -183,6 +183,8 @@ class Gateway:
         self._settings, self._clock, self._work = settings, clock, work
         self._graphql: GraphQLEndpoint | None = None
         self._router = Starlette(lifespan=self._live)
+        # Else a slash too many is answered by a redirect to whatever host the request names.
+        self._router.router.redirect_slashes = False
 
     @asynccontextmanager
     async def living(self) -> AsyncIterator[Service]:

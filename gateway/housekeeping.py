@@ -33,12 +33,14 @@ KEPT_AFTER_EXPIRY = {
     "pass": timedelta(0),
     "revocation": timedelta(0),
 }
+# Nobody has said yes to these, and whoever knows the name of a client can make as many as the server takes.
+UNANSWERED = ("authorization_request", "device_authorization")
+UNANSWERED_KEPT = timedelta(minutes=10)
 # Whoever else does the same at this moment takes other rows; the ids of a batch are found by the index on the time.
-EXPIRED = {
-    table: f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE expires_at <= $1
-    ORDER BY expires_at LIMIT {BATCH_MAX} FOR UPDATE SKIP LOCKED))"""  # noqa: S608 (the names above)
-    for table in KEPT_AFTER_EXPIRY
-}
+DELETE = f"""DELETE FROM {{table}} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {{table}}
+    WHERE expires_at <= $1 {{and_which}} ORDER BY expires_at LIMIT {BATCH_MAX} FOR UPDATE SKIP LOCKED))"""  # noqa: S608 (the names above)
+EXPIRED = {table: DELETE.format(table=table, and_which="") for table in KEPT_AFTER_EXPIRY}
+EXPIRED_UNANSWERED = [DELETE.format(table=table, and_which="AND approval_id IS NULL") for table in UNANSWERED]
 DISCLOSURES_OF_SOME = """
 WITH few AS MATERIALIZED (SELECT id FROM member WHERE id > $1 ORDER BY id LIMIT 1000),
 gone AS (
@@ -98,10 +100,11 @@ async def keep_doing(name: str, do: Callable[[], Awaitable[None]], seconds: floa
 async def prune_expired(connection: "Connection[Any]", now: datetime, stop: asyncio.Event | None = None) -> int:
     """Deletes requests, codes, tokens, sessions, passes and revocations that are over, batch by batch; how many."""
     gone = 0
-    for table, kept in KEPT_AFTER_EXPIRY.items():
+    over = [(statement, KEPT_AFTER_EXPIRY[table]) for table, statement in EXPIRED.items()]
+    for statement, kept in [*over, *((statement, UNANSWERED_KEPT) for statement in EXPIRED_UNANSWERED)]:
         deleted = BATCH_MAX
         while deleted == BATCH_MAX and not (stop is not None and stop.is_set()):
-            deleted = int((await connection.execute(EXPIRED[table], now - kept)).removeprefix("DELETE "))
+            deleted = int((await connection.execute(statement, now - kept)).removeprefix("DELETE "))
             gone += deleted
     return gone
 

@@ -7,10 +7,12 @@ from contextlib import closing
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from auth.identity import read_identity
 from gateway.app import Gateway
 from gateway.logs import configure_logs
 from gateway.running import announce
 from gateway.settings import Settings, SettingsInvalid, read_settings
+from partners.programme import read_programme
 
 BACKLOG = 2048
 
@@ -24,6 +26,10 @@ def create_app() -> Gateway:
 
 def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; a port of 0 is one that is free."""
+    # Read again by each process; a fault in them is told here, in one line and before anything starts.
+    read_programme(settings.programme_file)
+    if settings.identity is not None:
+        read_identity(settings.identity, os.environ)
     with closing(listen(settings)) as listener:
         chosen = settings.model_copy(update={"port": listener.getsockname()[1]})
         announce(chosen)

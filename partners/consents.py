@@ -98,13 +98,12 @@ async def withdraw_consent(
 
 
 async def live_consent(session: AsyncSession, member_id: UUID, partner_id: UUID) -> tables.Consent | None:
-    """The consent that is granted, though its time may be over."""
+    """The consent that is granted, though its time may be over; as it is now, whatever was read before."""
     consent = tables.Consent
-    return await session.scalar(
-        select(consent).where(
-            consent.member_id == member_id, consent.partner_id == partner_id, consent.state == ConsentState.GRANTED
-        )
+    query = select(consent).where(
+        consent.member_id == member_id, consent.partner_id == partner_id, consent.state == ConsentState.GRANTED
     )
+    return await session.scalar(query.execution_options(populate_existing=True))
 
 
 async def list_consents(
@@ -120,6 +119,35 @@ async def list_consents(
         .order_by(col(consent.granted_at))
     )
     return [(found, partner) for found, partner in rows]
+
+
+async def find_consent(session: AsyncSession, consent_id: UUID) -> tuple[tables.Consent, tables.Partner] | None:
+    """A consent, live or not, with the partner it is for."""
+    consent = tables.Consent
+    query = select(consent, tables.Partner).join(tables.Partner, col(tables.Partner.id) == consent.partner_id)
+    row = (await session.execute(query.where(consent.id == consent_id))).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def list_consents_given(
+    session: AsyncSession, partner_id: UUID, now: datetime, *, alias: str | None, first: int, after: str | None
+) -> list[tuple[tables.Consent, str]]:
+    """The live consents to a partner with its aliases of the members, by which they are in order: in that of time two
+    partners could match members who came to both (law 8). Of one member with an `alias`."""
+    consent, name = tables.Consent, tables.MemberAlias
+    query = (
+        select(consent, name.alias)
+        .join(name, (col(name.partner_id) == consent.partner_id) & (col(name.member_id) == consent.member_id))
+        .where(consent.partner_id == partner_id, consent.state == ConsentState.GRANTED)
+        .where(col(consent.expires_at).is_(None) | (col(consent.expires_at) > now))
+        .order_by(col(name.alias))
+        .limit(first)
+    )
+    if alias is not None:
+        query = query.where(name.alias == alias)
+    if after is not None:
+        query = query.where(col(name.alias) > after)
+    return [(found, known_as) for found, known_as in await session.execute(query)]
 
 
 def subject_of(consent: tables.Consent) -> audit.Subject:

@@ -245,8 +245,10 @@ def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Memb
     """The member's part of a row; a tier whose end has passed has lapsed."""
     ends_at = row["ends_at"]
     lapsed = ends_at is not None and ends_at <= now
-    if ends_at is not None and partner_asks and not lapsed:
-        ends_at = coarse(ends_at, now)
+    consent_ends_at = row["consent_expires_at"]
+    if partner_asks:
+        ends_at = ends_at if ends_at is None or lapsed else coarse(ends_at, now)
+        consent_ends_at = None if consent_ends_at is None else coarse(consent_ends_at, now)
     return MemberFacts(
         state=row["member_state"],
         joined_at=row["joined_at"],
@@ -255,14 +257,15 @@ def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Memb
         tier_ends_at=None if lapsed else ends_at,
         tier_lapsed=lapsed,
         consented=row["consented"],
-        consent_expires_at=row["consent_expires_at"],
+        consent_expires_at=consent_ends_at,
     )
 
 
 def coarse(instant: datetime, now: datetime) -> datetime:
     """An instant to come, as a partner may know it: the start of its UTC day, or this very moment on the last day.
 
-    Every partner that a member consented to sees the same tier; its exact end would let them match the member (law 8).
+    Every partner that a member consented to sees the same tier, and consents may end together; exact instants would let
+    them match the member (law 8).
     """
     day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
     return max(day, now + timedelta(microseconds=1))

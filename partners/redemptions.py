@@ -216,6 +216,12 @@ async def count_redemptions(session: AsyncSession, actor: Actor, wanted: Redempt
     return counted or 0
 
 
+async def reversed_by(session: AsyncSession, reversal_id: UUID) -> UUID | None:
+    """The redemption that a reversal takes back; whether it is within reach is for the reader of it to say."""
+    reversal = tables.Reversal
+    return await session.scalar(select(reversal.redemption_id).where(reversal.id == reversal_id))
+
+
 async def find_hold(
     session: AsyncSession, hold_id: UUID, actor: Actor, *, now: datetime, just_made: bool = False
 ) -> tables.Hold | None:

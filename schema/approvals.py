@@ -8,6 +8,7 @@ from auth import approvals, tables
 from auth.tables import ApprovalState
 from schema.context import Info
 from schema.ids import APPROVAL, read_id, show_id
+from schema.members import day_of
 from schema.paging import Connection, connect, page_size, read_cursor
 from schema.permissions import Partners, Staff, field, object_type
 
@@ -24,8 +25,8 @@ class Approval:
     scopes: list[str] = field(description="What was approved.")
     state: ApprovalState = field(description="Whether it holds.")
     created_at: datetime = field(description="When it was given.")
-    expires_at: datetime = field(description="When it ends by itself.")
-    revoked_at: datetime | None = field(description="When it was revoked.")
+    expires_at: datetime = field(description="When it ends by itself; the day, where it is bound to a member.")
+    revoked_at: datetime | None = field(description="When it was revoked; likewise.")
     reason: str | None = field(description="Why it was revoked, as a code.")
 
     @classmethod
@@ -39,8 +40,10 @@ class Approval:
             scopes=row.scopes,
             state=ApprovalState(row.state),
             created_at=row.created_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
+            # What is bound ends with the member's consent, whose instant other partners may know too (law 8): who takes
+            # leave of several takes it of all at once.
+            expires_at=row.expires_at.replace(hour=0, minute=0, second=0, microsecond=0) if bound else row.expires_at,
+            revoked_at=day_of(row.revoked_at) if bound else row.revoked_at,
             reason=row.reason,
         )
 

@@ -20,7 +20,7 @@ from schema.eligibility import decided, question_of
 from schema.ids import HOLD, REDEMPTION, read_id, show_id
 from schema.nodes import Node
 from schema.outcomes import UserError, plain_error, user_errors
-from schema.permissions import Authenticated, field, object_type
+from schema.permissions import Authenticated, Members, Partners, field, object_type
 from schema.redemptions import Redemption, Reversal, load_redemption
 from schema.references import MemberBy, PerkBy
 from schema.selection import selected
@@ -33,7 +33,9 @@ CLAIM_TRIES = 4
 @object_type(permission=Authenticated, description="Capacity and allowance set aside for a member until it expires.")
 class Hold(Node):
     state: HoldState = field(description="Whether it still holds.")
-    code: str = field(description="What the member shows or reads out at the counter.")
+    code: str = field(
+        permission=Partners() | Members(), description="What the member shows or reads out at the counter."
+    )
     perk: Perk | None = field(description="What is held.")
     held_at: datetime = field(description="When it was made.")
     expires_at: datetime = field(description="When it ends by itself.")

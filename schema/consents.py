@@ -1,6 +1,7 @@
 """What a member lets a partner see: listed, granted and withdrawn by the member or by staff in its name."""
 
-from datetime import datetime
+from datetime import date, datetime
+from uuid import UUID
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,7 +15,8 @@ from schema.catalogue import Partner
 from schema.context import Context, Info
 from schema.ids import CONSENT, show_id
 from schema.nodes import Node
-from schema.permissions import Authenticated, field, object_type
+from schema.paging import Connection, connect, page_size, read_name_cursor
+from schema.permissions import Authenticated, Partners, field, object_type
 from schema.references import MemberBy, PartnerBy
 
 strawberry.enum(ConsentState, description="Withdrawn for good: a member who consents again gives a new one.")
@@ -44,6 +46,27 @@ class Consent(Node):
             granted_at=consent.granted_at,
             expires_at=consent.expires_at,
             withdrawn_at=consent.withdrawn_at,
+        )
+
+
+@object_type(permission=Partners("consents:read"), description="A live consent, as the partner that it was given to.")
+class ConsentGiven:
+    alias: str = field(description="Your name of the member.")
+    scopes: list[str] = field(description="What you may do, by the names of scopes.")
+    purpose: str = field(description="What for, in the words the member agreed to.")
+    granted_on: date = field(description="The day that it was given on, in UTC.")
+    ends_on: date | None = field(description="The day that it ends on by itself, in UTC; null: it does not.")
+
+    @classmethod
+    def of(cls, consent: tables.Consent, alias: str) -> "ConsentGiven":
+        """What the member knows that the partner knows. Days, since a member may consent to several partners in one
+        moment, by which they could match the member (law 8)."""
+        return cls(
+            alias=alias,
+            scopes=list(consent.scopes),
+            purpose=consent.purpose,
+            granted_on=consent.granted_at.date(),
+            ends_on=None if consent.expires_at is None else consent.expires_at.date(),
         )
 
 
@@ -116,3 +139,32 @@ async def list_consents(info: Info) -> list[Consent]:
     assert member_id is not None
     async with info.context.reading() as session:
         return [Consent.of(*row) for row in await consents.list_consents(session, member_id, info.context.now)]
+
+
+async def load_consent(info: Info, id: UUID) -> Consent | None:
+    """One consent, to staff and to the member who gave it."""
+    member_id = info.context.actor.member_id
+    async with info.context.reading() as session:
+        row = await consents.find_consent(session, id)
+    return None if row is None or member_id not in (None, row[0].member_id) else Consent.of(*row)
+
+
+async def find_consents_given(
+    info: Info, first: int | None = None, after: str | None = None
+) -> Connection[ConsentGiven]:
+    """A page of the live consents to the partner who asks; a token that speaks for one member sees that member's."""
+    actor, size = info.context.actor, page_size(first)
+    assert actor.partner_id is not None
+    async with info.context.reading() as session:
+        rows = await consents.list_consents_given(
+            session,
+            actor.partner_id,
+            info.context.now,
+            alias=actor.alias,
+            first=size + 1,
+            after=read_name_cursor(after),
+        )
+    page: Connection[ConsentGiven] = connect(
+        rows, size, after, id_of=lambda row: row[1], node_of=lambda row: ConsentGiven.of(*row)
+    )
+    return page

@@ -12,12 +12,13 @@ from partners.references import MemberRef
 from schema.audit import AuditEntry
 from schema.catalogue import MAY_BROWSE, find_partner, show_perks
 from schema.claims import load_hold
+from schema.consents import load_consent
 from schema.context import Info
-from schema.ids import ALIAS, ENTRY, HOLD, MEMBER, PARTNER, PERK, REDEMPTION, split_id
+from schema.ids import ALIAS, CONSENT, ENTRY, HOLD, MEMBER, PARTNER, PERK, REDEMPTION, REVERSAL, split_id
 from schema.members import MAY_SEE_TIER, Member, view
 from schema.nodes import Node
 from schema.permissions import Members, Partners, Permission, Staff
-from schema.redemptions import load_redemption
+from schema.redemptions import load_redemption, load_reversal
 from schema.references import PartnerBy
 
 MAY_READ = Partners("redemptions:read") | Members("me:read") | Staff("audit:read")
@@ -28,6 +29,8 @@ MAY_LOOK_UP: dict[str, Permission] = {
     REDEMPTION: MAY_READ,
     MEMBER: Members("me:read") | Staff("members:admin"),
     ALIAS: MAY_SEE_TIER,
+    CONSENT: Members("me:consents") | Staff("consents:admin"),
+    REVERSAL: MAY_READ,
     ENTRY: Staff("audit:read"),
 }
 
@@ -64,6 +67,10 @@ async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
         return await load_hold(info, id)
     if kind == REDEMPTION:
         return await load_redemption(info, id)
+    if kind == REVERSAL:
+        return await load_reversal(info, id)
+    if kind == CONSENT:
+        return await load_consent(info, id)
     if kind == MEMBER:
         visible = context.caller.kind is CallerKind.STAFF or context.caller.member_id == id
         return await view(info, MemberRef(id=id)) if visible else None

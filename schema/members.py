@@ -4,6 +4,7 @@ from datetime import datetime
 
 import strawberry
 
+from auth.errors import InsufficientScope
 from partners import members, tiers
 from partners.members import MemberView
 from partners.references import MemberRef, reachable_member
@@ -19,6 +20,7 @@ strawberry.enum(AssignmentCause, name="TierCause", description="Why a member has
 
 MAY_SEE_TIER = Partners("member.tier:read") | Members("me:read") | Staff()
 MAY_IDENTIFY = Members("me:read") | Staff()
+MAY_ASSIGN = "programme:admin"
 
 
 @object_type(permission=Authenticated, description="One step of the programme's ladder.")
@@ -92,7 +94,9 @@ class EnrolMemberInput:
     external_id: str = strawberry.field(description="The operator's own id of the person, unique.")
     market: str | None = strawberry.field(default=None, description="ISO 3166-1 alpha-2, as CH.")
     joined_at: datetime | None = strawberry.field(default=None, description="When the membership began; default now.")
-    tier: str | None = strawberry.field(default=None, description="A tier to begin with.")
+    tier: str | None = strawberry.field(
+        default=None, description="A tier to begin with; it needs the scope `programme:admin` beside."
+    )
 
 
 @object_type(permission=Authenticated, description="What became of it.")
@@ -103,6 +107,8 @@ class MemberPayload:
 async def enrol_member(info: Info, input: EnrolMemberInput) -> MemberPayload:
     """Enrols a member, with a tier when one is given, in one transaction."""
     context = info.context
+    if input.tier is not None and MAY_ASSIGN not in context.caller.scopes:
+        raise InsufficientScope(f"a tier needs a scope that this token lacks: {MAY_ASSIGN}", missingScopes=[MAY_ASSIGN])
     async with context.sessions.begin() as session:
         member = await members.enrol_member(
             session,

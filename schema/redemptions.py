@@ -1,6 +1,6 @@
 """Redemptions and their reversals, read by partners (their own), members (theirs) and staff (all)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -83,7 +83,7 @@ async def redemptions_of(info: Info, rows: Sequence[Redeemed], *, known: bool = 
     """Rows as the caller may see them; perks and members, when selected, by one statement each.
 
     Each statement takes a connection and gives it back: whoever waits for a second with one in hand can block all.
-    Rows that are about a `known` member tell of it without showing it.
+    Rows that are about a `known` member tell of it without showing it, and so does a tier.
     """
     asker, names = info.context.asker("redemptions:read"), selected(info)
     known = known or info.context.actor.alias is not None
@@ -96,9 +96,19 @@ async def redemptions_of(info: Info, rows: Sequence[Redeemed], *, known: bool = 
         async with info.context.reading() as session:
             views = await view_members(session, ids, asker=asker, now=info.context.now)
         members = {id: Member.of(view, for_partner=asker is not None) for id, view in views.items()}
+    if asker is not None and "tier" in names:
+        tiers = {row.redemption.member_id for row in rows if row.redemption.tier is not None}
+        await disclose(info, tiers - members.keys())
     return [
         Redemption.of(row, perks.get(row.redemption.perk_id), members.get(row.redemption.member_id)) for row in rows
     ]
+
+
+async def disclose(info: Info, ids: Collection[UUID]) -> None:
+    """Keeps that the partner was told the tiers of these members."""
+    if ids:
+        async with info.context.reading() as session:
+            await view_members(session, ids, asker=info.context.asker("member.tier:read"), now=info.context.now)
 
 
 async def load_redemption(info: Info, id: UUID, *, just_made: bool = False) -> Redemption | None:
@@ -110,6 +120,14 @@ async def load_redemption(info: Info, id: UUID, *, just_made: bool = False) -> R
         )
     shown = await redemptions_of(info, rows)
     return shown[0] if shown else None
+
+
+async def load_reversal(info: Info, id: UUID) -> Reversal | None:
+    """What took a redemption back, to whom the redemption is within reach."""
+    async with info.context.reading() as session:
+        redemption_id = await redemptions.reversed_by(session, id)
+    redemption = None if redemption_id is None else await load_redemption(info, redemption_id)
+    return None if redemption is None else redemption.reversal
 
 
 async def find_redemption(info: Info, id: strawberry.ID) -> Redemption | None:
@@ -165,11 +183,19 @@ async def find_redemptions(
             if wanted is None
             else await redemptions.list_redemptions(session, actor, wanted, first=size + 1, after=seen, now=now)
         )
-    shown = await redemptions_of(info, rows[:size], known=wanted is not None and wanted.alias is not None)
+    known = actor.alias is not None or (wanted is not None and wanted.alias is not None)
+    shown = await redemptions_of(info, rows[:size], known=known)
 
     async def count() -> int:
+        if wanted is None:
+            return 0
         async with info.context.reading() as counting:
-            return 0 if wanted is None else await redemptions.count_redemptions(counting, actor, wanted, now)
+            counted = await redemptions.count_redemptions(counting, actor, wanted, now)
+        if known and counted and not rows:  # beyond the last page, too, the number tells of the member
+            async with info.context.reading() as counting:
+                one = await redemptions.list_redemptions(counting, actor, wanted, first=1, after=None, now=now)
+            await redemptions_of(info, one, known=True)
+        return counted
 
     page: Connection[Redemption] = connect(
         [*zip(rows, [*shown, None], strict=False)],

@@ -18,7 +18,7 @@ from schema.clients import (
     rotate_client_secret,
     update_client,
 )
-from schema.consents import grant_consent, list_consents, withdraw_consent
+from schema.consents import find_consents_given, grant_consent, list_consents, withdraw_consent
 from schema.disclosures import MAY_READ_DISCLOSURES, find_disclosures
 from schema.eligibility import MAY_ASK, check_eligibilities, check_eligibility
 from schema.lookup import MAY_READ, find_node
@@ -80,6 +80,11 @@ class Query:
     partner = query(find_partner, permission=MAY_BROWSE, description="One partner within sight.")
     partners = query(find_partners, permission=MAY_BROWSE, description="The partners within sight.")
     consents = query(list_consents, permission=Members("me:consents"), description="The member's own live consents.")
+    consents_given = query(
+        find_consents_given,
+        permission=Partners("consents:read"),
+        description="The live consents that members gave you, in the order of your aliases.",
+    )
     disclosures = query(
         find_disclosures,
         permission=MAY_READ_DISCLOSURES,

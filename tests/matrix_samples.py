@@ -12,7 +12,7 @@ from auth.clients import Administrator, create_client
 from auth.tables import Approval
 from partners import tables, transfers
 from partners.actors import SYSTEM
-from tests.factories import Club
+from tests.factories import Club, partner_actor
 
 Asked = tuple[str, dict[str, Any]]
 Sample = Callable[[Club, "Rows", Caller], Awaitable[Asked]]
@@ -249,6 +249,7 @@ def samples() -> dict[str, Sample]:
         "Mutation.releaseHold": fresh(command("releaseHold", "ReleaseHoldInput", ERRORS), to_release),
         "Mutation.reverseRedemption": fresh(command("reverseRedemption", "ReverseRedemptionInput", ERRORS), to_reverse),
         "Mutation.createPass": about(command("createPass", "CreatePassInput", ERRORS), given(lambda _, __: {})),
+        "Query.consentsGiven": plain("{ consentsGiven { nodes { alias } } }"),
         "Query.disclosures": about(
             "query($member: MemberBy) { disclosures(member: $member) { pageInfo { hasNextPage } } }",
             lambda rows, caller: {"member": whom(rows, caller)},
@@ -321,7 +322,13 @@ def samples() -> dict[str, Sample]:
 async def node_ids(club: Club, rows: Rows) -> dict[str, str]:
     """The global id of one row of each type that `node` finds, all of the one partner and member."""
     [entry] = await club.sql("SELECT id FROM audit_entry WHERE member_id = $1 LIMIT 1", rows.member.id)
+    [consent] = await club.sql("SELECT id FROM consent WHERE member_id = $1 LIMIT 1", rows.member.id)
+    redemption = await club.redeemed(await club.hold(rows.member, rows.perk))
+    reversal = await club.reverse(redemption, partner_actor(rows.partner))
+    assert reversal.id is not None
     return {
+        "Consent": f"consent_{consent['id'].hex}",
+        "Reversal": f"reversal_{reversal.id.hex}",
         "Perk": perk_id(rows),
         "Partner": f"partner_{rows.partner.id.hex}",
         "Member": f"member_{rows.member.id.hex}",

@@ -14,6 +14,7 @@ from auth.forms import read_form, read_query
 from auth.tables import BrowserSession
 from gateway.pages.showing import leading_to
 from gateway.pages.visits import Visit
+from partners.consents import SCOPES, live_consent
 
 TICKET = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9a-f]{64})")
 PERIODS = {
@@ -56,7 +57,7 @@ async def ask(visit: Visit) -> Response:
         return visit.show("somebody_else.html", 403, form_targets=targets, client=question.client, wanted=wanted)
     if question.partner is None and question.redirect_uri.startswith("https://"):
         return leading_to(await allow(visit, request_id, who, None))
-    return asked(visit, question, {})
+    return await asked(visit, question, who, {})
 
 
 async def answer(visit: Visit) -> Response:
@@ -71,11 +72,11 @@ async def answer(visit: Visit) -> Response:
     period = None
     if has_period(question):
         if form.get("lasts") not in PERIODS:
-            return asked(visit, question, {"lasts": "Choose for how long"})
+            return await asked(visit, question, who, {"lasts": "Choose for how long"})
         lasts = PERIODS[form["lasts"]][1]
         period = Period(None if lasts is None else visit.now + lasts)
     if form.get("answer") != "allow":
-        return asked(visit, question, {"answer": "Choose whether to allow it"})
+        return await asked(visit, question, who, {"answer": "Choose whether to allow it"})
     return leading_to(await allow(visit, request_id, who, period))
 
 
@@ -94,7 +95,7 @@ async def allow(visit: Visit, request_id: UUID, who: BrowserSession, period: Per
         )
 
 
-def asked(visit: Visit, question: Question, faults: dict[str, str]) -> Response:
+async def asked(visit: Visit, question: Question, who: BrowserSession, faults: dict[str, str]) -> Response:
     """The question to a person whom it is for."""
     return visit.show(
         "question.html",
@@ -104,11 +105,24 @@ def asked(visit: Visit, question: Question, faults: dict[str, str]) -> Response:
         client=question.client,
         purpose=question.purpose if question.partner else None,
         scopes=[words for _, words in question.scopes],
+        kept=await kept(visit, question, who),
         bound=has_period(question),
         periods={name: label for name, (label, _) in PERIODS.items()},
         lasts="year",
         faults=faults,
     )
+
+
+async def kept(visit: Visit, question: Question, who: BrowserSession) -> list[str]:
+    """What the member has let the partner do before, in words: the period that is chosen now holds for it too."""
+    if question.partner is None or who.member_id is None:
+        return []
+    async with visit.service.database.reading() as session:
+        former = await live_consent(session, who.member_id, question.partner.id)
+    if former is None or (former.expires_at is not None and former.expires_at <= visit.now):
+        return []
+    added = dict(question.scopes)
+    return [words for scope, words in SCOPES.items() if scope in former.scopes and scope not in added]
 
 
 def has_period(question: Question) -> bool:

@@ -32,6 +32,7 @@ DESTINATION = re.compile(
 )
 HOME = "/account"
 FORM = "form"
+RETRY_SECONDS = 5
 
 
 class Stop(Exception):
@@ -163,7 +164,8 @@ def endpoint(site: Site, handler: Handler) -> Callable[[Request], Awaitable[Resp
             response = led_to_sign_in(visit, needed.then)
         except Exception as fault:
             response = explained(visit, fault)
-        if browser != known:
+        # Browsers keep it from foreign forms, whose answer must not take the place of the one that there is.
+        if browser != known and request.method != "POST":
             site.set_cookie(response, BROWSER, browser)
         return response
 
@@ -181,6 +183,7 @@ def led_to_sign_in(visit: Visit, then: str) -> Response:
 
 def explained(visit: Visit, fault: Exception) -> Response:
     """A page for what went wrong; what is ours to mend is only logged."""
+    wait = fault.details["retryAfter"] if isinstance(fault, Throttled) else RETRY_SECONDS
     if isinstance(fault, OAuth2Error):
         fault = Stop(
             "This can’t be read", fault.get_error_description() or "The request is malformed.", fault.status_code
@@ -188,8 +191,7 @@ def explained(visit: Visit, fault: Exception) -> Response:
     elif isinstance(fault, PageError):
         fault = Stop(fault.title, fault.message)
     elif isinstance(fault, Throttled):
-        seconds = fault.details["retryAfter"]
-        fault = Stop("Too many attempts", f"Please wait {seconds} seconds, then try again.", 429)
+        fault = Stop("Too many attempts", f"Please wait {wait} seconds, then try again.", 429)
     elif isinstance(fault, NotFound):
         fault = Stop("There is no such page", "It may have been there before.", 404)
     elif isinstance(fault, PerksError) and not isinstance(fault, Unavailable):
@@ -203,5 +205,5 @@ def explained(visit: Visit, fault: Exception) -> Response:
         fault = Stop("That should not have happened", "It is our mistake, and it is noted. Nothing was changed.", 500)
     response = visit.show("message.html", fault.status, title=fault.title, message=fault.message, sign_in=None)
     if fault.status in (429, 503):
-        response.headers["Retry-After"] = "5"
+        response.headers["Retry-After"] = str(wait)
     return response

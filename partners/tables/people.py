@@ -71,6 +71,7 @@ class Consent(SQLModel, table=True):
             unique=True,
             postgresql_where=sa.text("state = 'GRANTED'"),
         ),
+        sa.Index("ix_consent_partner", "partner_id", "id", postgresql_where=sa.text("state = 'GRANTED'")),
     )
 
     id: UUID = identity()

@@ -100,6 +100,7 @@ async def test_a_partners_person_signs_in_to_its_own_app_with_the_rights_that_th
     caller = await flows.caller(tokens["access_token"])
     assert (caller.kind, caller.id, set(caller.scopes)) == (PARTNER, person.subject, {"perks:read"})
     assert (caller.alias, caller.partner_id, tokens["scope"]) == (None, partner.id, "perks:read")
+    assert (await flows.approval(tokens["access_token"])).expires_at == flows.now + timedelta(hours=12)
 
 
 async def test_a_members_app_gets_a_token_of_that_member(flows: Flows, club: Club) -> None:

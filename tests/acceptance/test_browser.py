@@ -174,6 +174,31 @@ async def test_a_member_signs_in_allows_an_app_and_withdraws_again(page: Page, p
     assert "No partner knows anything of you." in await page.inner_text("main")
 
 
+async def test_an_app_may_lead_on_to_another_host_of_its_own(page: Page, place: Place) -> None:
+    async def lead_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 302 Found\r\nLocation: {place.landing}?done\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(lead_on, "127.0.0.1", 0) as callback:
+        back = f"http://127.0.0.1:{callback.sockets[0].getsockname()[1]}/back"
+        app = await app_of(place.club, place.partner, name="Silverline app", redirect_uri=back)
+        await sign_in(page, place, "Ines")
+        await page.goto(place.address + asking(app, redirect_uri=back))
+        await page.get_by_role("button", name="Allow").click()
+        await page.wait_for_url(place.landing + "*")
+        assert page.url == place.landing + "?done"
+
+
+async def test_an_app_on_a_persons_machine_may_wait_at_an_ipv6_address(page: Page, place: Place) -> None:
+    back = "http://[::1]:1/back"
+    app = await app_of(place.club, place.partner, name="Silverline app", redirect_uri=back)
+    await sign_in(page, place, "Ines")
+    await page.goto(place.address + asking(app, redirect_uri=back))
+    async with page.expect_request(back + "?code=*"):
+        await page.get_by_role("button", name="Allow").click()
+
+
 async def test_a_member_refuses_and_the_app_is_told(page: Page, place: Place) -> None:
     await sign_in(page, place, "Ines")
     await page.goto(place.question)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -40,6 +41,7 @@ BROWSE = f"""query($member: MemberBy) {{
   perks(member: $member) {{ edges {{ cursor node {{ id eligibility {{ {DECISION} }} }} }} }} }}"""
 USES = f"""query($filter: RedemptionFilter) {{
   redemptions(filter: $filter) {{ edges {{ cursor node {{ {REDEMPTION} }} }} pageInfo {{ endCursor }} }} }}"""
+GIVEN = "query($first: Int) { consentsGiven(first: $first) { edges { cursor node { alias grantedOn endsOn } } } }"
 CLAIM = f"""mutation($input: ClaimPerkInput!) {{
   claimPerk(input: $input) {{ hold {{ {HOLD} }} userErrors {{ code message }} }} }}"""
 RELEASE = f"mutation($input: ReleaseHoldInput!) {{ releaseHold(input: $input) {{ hold {{ {HOLD} }} }} }}"
@@ -101,12 +103,23 @@ def identifying(found: Mapping[int, list[Any]]) -> dict[int, set[str]]:
     }
 
 
+async def given(one: Brand) -> None:
+    """The partner lists who consented, and keeps each line with the member that it is about."""
+    listed = await one.voice(GIVEN, first=MEMBERS)
+    members = {alias: member for member, alias in one.aliases.items()}
+    for edge in listed.data["consentsGiven"]["edges"]:
+        one.told.setdefault(members[edge["node"]["alias"]], []).append(edge)
+
+
 async def brand(api: Api, club: Club, people: list[tables.Member]) -> Brand:
     perk = await club.perk(rules=[{"kind": "allowance", "units": {"gold": 50}, "period": "DAY"}])
     partner = club.partners[perk.partner_id]
+    await club.perk(partner)  # nothing but the consent's end changes its answer
     made = Brand(partner, perk, api.partner(partner))
     for number, member in enumerate(people):
-        made.aliases[number] = await club.consent(member, partner)
+        # An app that asks for all partners at once gives all consents one end, to the microsecond.
+        ends = club.now + timedelta(days=200, seconds=97 * number, microseconds=number)
+        made.aliases[number] = await club.consent(member, partner, expires_at=ends)
     return made
 
 
@@ -170,6 +183,8 @@ async def test_two_partners_share_nothing_that_is_particular_to_one_member(api: 
     first, second = await brand(api, club, people), await brand(api, club, people)
     for _ in range(150):
         await deal(api, chance.choice([first, second]), chance.randrange(MEMBERS), chance)
+    await given(first)
+    await given(second)
     one, other = identifying(first.told), identifying(second.told)
     assert all(len(own) > 5 for own in one.values()), "each partner does know its own members apart"
     for member in range(MEMBERS):

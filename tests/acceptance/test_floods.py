@@ -9,12 +9,16 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from auth.attempts import address_of
-from auth.clients import register_client
+from auth.client_settings import ClientSettings
+from auth.clients import Administrator, create_client, register_client
+from auth.tables import ClientAuthentication, GrantType
 from gateway.rate_limits import CLIENT
 from gateway.serving import config
 from gateway.settings import Settings, SettingsInvalid, read_settings
+from partners.actors import SYSTEM
 from tests.api import Api
 from tests.factories import Club
+from tests.holders import holder
 
 GRANT = {"grant_type": "client_credentials"}
 Credentials = tuple[str, str]
@@ -81,6 +85,64 @@ async def test_who_was_right_before_is_served_in_the_midst_of_a_flood_from_its_o
             await flood(http, f"client_{n}", CLIENT.attempts)
         assert (await ask(http, (f"client_{uuid4().hex}", "x"))).status_code == 429
         assert (await ask(http, client)).status_code == 200
+
+
+async def public(club: Club) -> str:
+    """A till, which has no more than its name."""
+    settings = ClientSettings(
+        "till",
+        frozenset({"eligibility:read"}),
+        grant_types=[GrantType.DEVICE_CODE],
+        authentication=ClientAuthentication.NONE,
+    )
+    partner = await club.partner()
+    async with club.database.sessions.begin() as session:
+        client, _ = await create_client(session, partner.id, settings, Administrator(SYSTEM), club.now)
+    return client.id
+
+
+async def test_who_knows_the_name_of_a_public_client_can_not_ask_for_device_codes_without_end(
+    api: Api, club: Club
+) -> None:
+    form = {"client_id": await public(club)}
+    async with source(api, anywhere()) as http:
+        asked = [http.post("/oauth/device_authorization", data=form) for _ in range(CLIENT.attempts + 5)]
+        statuses = Counter(answer.status_code for answer in await asyncio.gather(*asked))
+        assert statuses == {200: CLIENT.attempts, 429: 5}
+
+
+async def test_who_knows_the_name_of_a_public_client_is_not_trusted_for_it(api: Api, club: Club) -> None:
+    form = {"client_id": await public(club)}
+    async with source(api, anywhere()) as http:
+        assert (await http.post("/oauth/device_authorization", data=form)).status_code == 200
+        assert (await http.post("/oauth/revoke", data=form | {"token": "any"})).status_code == 200
+        guess = form | {"grant_type": GrantType.DEVICE_CODE, "device_code": "wrong"}
+        asked = [http.post("/oauth/token", data=guess) for _ in range(CLIENT.attempts)]
+        statuses = Counter(answer.status_code for answer in await asyncio.gather(*asked))
+        assert statuses == {400: CLIENT.attempts - 2, 429: 2}
+
+
+async def test_proofs_that_do_not_hold_are_counted_and_a_missing_nonce_is_not(api: Api, club: Club) -> None:
+    (client_id, secret), own = await registered(club), holder()
+    now, address = api.service.clock(), f"{api.service.settings.address}/oauth/token"
+    async with source(api, anywhere()) as http:
+
+        async def ask_with(proof: str) -> str:
+            asked = await http.post("/oauth/token", data=GRANT, auth=(client_id, secret), headers={"dpop": proof})
+            return str(asked.json()["error"])
+
+        for _ in range(CLIENT.attempts + 1):
+            assert await ask_with(own.proof(now, address, None)) == "use_dpop_nonce"
+        for _ in range(CLIENT.attempts):
+            assert await ask_with("wrong") == "invalid_dpop_proof"
+        assert await ask_with("wrong") == "temporarily_unavailable"
+
+
+async def test_what_can_not_be_is_no_wrong_attempt(api: Api, club: Club) -> None:
+    form = {"client_id": await public(club), "place": "x" * 101}
+    async with source(api, anywhere()) as http:
+        for _ in range(CLIENT.attempts + 1):
+            assert (await http.post("/oauth/device_authorization", data=form)).status_code == 400
 
 
 async def test_a_proxy_is_believed_only_when_it_is_named() -> None:

@@ -128,6 +128,12 @@ async def test_staff_come_back_with_what_their_groups_are_worth(door: Door, club
     assert sorted(row["scopes"]) == ["audit:read", "members:admin", "partners:admin"]
 
 
+@pytest.mark.parametrize(("groups", "status"), [("audit", 303), ("audit desk", 403), ("help desk", 403)])
+async def test_a_group_with_blanks_in_its_name_is_one_group(door: Door, groups: str, status: int) -> None:
+    response = await door.signs_in(door.browser(), sub="noor", realm={"groups": groups})
+    assert response.status_code == status
+
+
 @pytest.mark.parametrize("state", ["unknown", "suspended"])
 async def test_who_is_nobody_here_is_told_so_and_has_no_session(door: Door, club: Club, state: str) -> None:
     member, partner, visitor = await club.member(), await club.partner(), door.browser()

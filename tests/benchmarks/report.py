@@ -36,13 +36,18 @@ def as_table(results: Figures) -> Table:
 
 
 def in_words(results: Figures) -> str:
-    """The drop, revocations, the memory and the machine."""
+    """The drop, admission, revocations, the memory and the machine."""
     lines = []
     if drop := results.get("drop"):
         lines.append(
             f"Drop: sold out after {drop['sold_out_s']} s, all answered after {drop['answered_s']} s, p99"
             f" {drop['p99_ms']} ms; CPU ms a claim {drop['server_ms']}, PostgreSQL's {drop['postgres_ms']}; the client"
             f" used {drop['client_share']:.0%} of its core."
+        )
+    if admission := results.get("admission"):
+        lines.append(
+            f"Knowing the caller, in process: {admission['seen_before_us']} µs by a token seen before,"
+            f" {admission['new_us']} µs by a new one, {admission['with_a_proof_us']} µs by one with a DPoP proof."
         )
     for how, figures in results.get("revocation", {}).items():
         lines.append(

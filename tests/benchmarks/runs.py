@@ -25,9 +25,10 @@ from tests.benchmarks.measuring import CONNECTIONS, Figures, Plan, access_token,
 from tests.benchmarks.processes import Server, Spending, environment, gateway_command, serving
 from tests.benchmarks.revocation import measure_revocations
 from tests.benchmarks.scenarios import SCENARIOS
+from tests.benchmarks.tokens import measure_admission, measure_endpoint, new_refresh
 
 BASE_URL = "https://perks.example"  # the issuer of the tokens: the same for the process under load and the counting
-NAMES = (*(scenario.name for scenario in SCENARIOS), "drop", "revocation")
+NAMES = (*(scenario.name for scenario in SCENARIOS), "drop", "tokens", "revocation")
 Answer = TypeVar("Answer")
 
 
@@ -81,6 +82,11 @@ def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Call
         if "drop" in names:
             tell(f"{UNITS:,} units for {CLAIMANTS:,} claimants")
             results["drop"] = measure_drop(settings, plan, server, brands[0])
+        if "tokens" in names:
+            tell("Tokens from the token endpoint")
+            refresh_token = asyncio.run(with_service(settings, partial(new_refresh, brand=brands[0])))
+            results["scenarios"] |= measure_endpoint(plan, server, brands[0], refresh_token)
+            results["admission"] = asyncio.run(with_service(settings, partial(measure_admission, brand=brands[0])))
         if "revocation" in names:
             tell("Tokens that one process revokes and another refuses")
             with serving(gateway_command(), plan.core, "/readyz", environment(settings)) as other:

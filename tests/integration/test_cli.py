@@ -372,3 +372,20 @@ def answers(base_url: str) -> bool:
 def test_no_command_at_all_is_answered_with_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 2
     assert "perks [OPTIONS] COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [("PERKS_PROGRAMME", "name: Field required"), ("PERKS_IDENTITY", "x: Extra inputs are not permitted")],
+)
+def test_a_faulty_file_is_told_in_one_line_before_anything_is_served(
+    own: Perks, tmp_path: Path, variable: str, fault: str
+) -> None:
+    file = tmp_path / "faulty.toml"
+    file.write_text("x = 1\n")
+    environment = {"PERKS_DATA_FOLDER": str(tmp_path / "data"), variable: str(file)}
+    done = ended(start("serve", "--port", "0", environment=environment))
+    assert done.code == 1
+    assert done.faults[-1].startswith(f"perks: {file}: ")
+    assert fault in done.faults[-1]
+    assert "Traceback" not in done.err

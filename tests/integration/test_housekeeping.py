@@ -59,7 +59,9 @@ async def fill(club: Club, ends: datetime, count: int = 1) -> None:
             session.add_all(
                 [
                     AuthorizationRequest(client_id=client.id, approval_id=approval.id, **request, **times),
-                    DeviceAuthorization(client_id=client.id, device_hash=some, user_code_hash=some, **times),
+                    DeviceAuthorization(
+                        client_id=client.id, approval_id=approval.id, device_hash=some, user_code_hash=some, **times
+                    ),
                     RefreshToken(approval_id=approval.id, hash=some, **times),
                     BrowserSession(hash=some, kind="staff", subject="ada", name="Ada", **times),
                     Pass(member_id=member.id, hash=some, **times),
@@ -85,6 +87,17 @@ async def test_each_kind_of_row_is_kept_for_its_time_and_no_longer(own: Club) ->
         assert await counts(own.database) == {
             table: int(moment < own.now + kept) for table, kept in KEPT_AFTER_EXPIRY.items()
         }
+
+
+async def test_what_nobody_said_yes_to_goes_after_ten_minutes(own: Club) -> None:
+    await fill(own, own.now)
+    await own.sql("UPDATE authorization_request SET approval_id = NULL")
+    await own.sql("UPDATE device_authorization SET approval_id = NULL")
+    for later, left in ((timedelta(minutes=10) - A_SECOND, 1), (timedelta(minutes=10), 0)):
+        async with own.database.connection() as connection:
+            await prune_expired(connection, own.now + later)
+        rows = await counts(own.database)
+        assert (rows["authorization_request"], rows["device_authorization"], rows["approval"]) == (left, left, 1)
 
 
 async def test_a_backlog_goes_batch_by_batch_and_what_is_not_over_stays(

@@ -13,27 +13,25 @@ from gateway.pages.visits import DESTINATION, destination
 @pytest.mark.parametrize(
     ("address", "source"),
     [
-        ("https://app.example/back?x=1", "https://app.example"),
-        ("HTTPS://App.Example:8443/back", "https://app.example:8443"),
-        ("http://127.0.0.1:8765/callback", "http://127.0.0.1:8765"),
-        ("http://[::1]:8765/callback", "http://[::1]:8765"),
+        ("https://app.example/back?x=1", "https:"),
+        ("HTTPS://App.Example:8443/back", "https:"),
+        ("http://127.0.0.1:8765/callback", "http:"),
+        ("http://[::1]:8765/callback", "http:"),
         ("com.example.app:/done", "com.example.app:"),
-        ("https://app.example;script-src *", None),
-        ("https://app.example 'unsafe-inline'/", None),
-        ("https://*/", None),
         ("a;b:/x", None),
+        ("https://app.example;script-src *", "https:"),
         ("no-scheme", None),
         ("", None),
     ],
 )
-def test_a_policy_names_an_origin_and_nothing_that_means_more(address: str, source: str | None) -> None:
+def test_a_policy_names_a_scheme_and_nothing_that_means_more(address: str, source: str | None) -> None:
     assert source_of(address) == source
 
 
 def test_a_page_names_each_place_that_its_forms_lead_to_once() -> None:
-    targets = ["https://b.example/1", "https://a.example/", "https://b.example/2", "https://x;y"]
+    targets = ["https://b.example/1", "com.a.app:/", "https://a.example/2", "x;y:/"]
     policy = page("", form_targets=targets).headers["content-security-policy"]
-    assert "; form-action 'self' https://a.example https://b.example;" in policy
+    assert "; form-action 'self' com.a.app: https:;" in policy
 
 
 def test_a_day_is_one_of_the_clubs_time_zone() -> None:
