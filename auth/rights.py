@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from auth.tables import Approval, ApprovalState, Client, ClientState
-from partners.tables import Consent, ConsentState, MemberAlias, Partner, PartnerState
+from partners.tables import IS_GRANTED, Consent, MemberAlias, Partner, PartnerState
 from partners.values import value
 
 
@@ -37,7 +37,7 @@ def _rights() -> sa.Select[Approval, list[str], list[str], str]:
     live_consent = (
         (col(Consent.id) == col(Approval.consent_id))
         & (col(Consent.partner_id) == col(Client.partner_id))
-        & (col(Consent.state) == ConsentState.GRANTED)
+        & IS_GRANTED
         & (col(Consent.expires_at).is_(None) | (col(Consent.expires_at) > now))
     )
     name = (col(MemberAlias.partner_id) == col(Consent.partner_id)) & (

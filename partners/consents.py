@@ -100,9 +100,7 @@ async def withdraw_consent(
 async def live_consent(session: AsyncSession, member_id: UUID, partner_id: UUID) -> tables.Consent | None:
     """The consent that is granted, though its time may be over; as it is now, whatever was read before."""
     consent = tables.Consent
-    query = select(consent).where(
-        consent.member_id == member_id, consent.partner_id == partner_id, consent.state == ConsentState.GRANTED
-    )
+    query = select(consent).where(consent.member_id == member_id, consent.partner_id == partner_id, tables.IS_GRANTED)
     return await session.scalar(query.execution_options(populate_existing=True))
 
 
@@ -114,7 +112,7 @@ async def list_consents(
     rows = await session.execute(
         select(consent, tables.Partner)
         .join(tables.Partner, col(tables.Partner.id) == consent.partner_id)
-        .where(consent.member_id == member_id, consent.state == ConsentState.GRANTED)
+        .where(consent.member_id == member_id, tables.IS_GRANTED)
         .where(col(consent.expires_at).is_(None) | (col(consent.expires_at) > now))
         .order_by(col(consent.granted_at))
     )
@@ -138,7 +136,7 @@ async def list_consents_given(
     query = (
         select(consent, name.alias)
         .join(name, (col(name.partner_id) == consent.partner_id) & (col(name.member_id) == consent.member_id))
-        .where(consent.partner_id == partner_id, consent.state == ConsentState.GRANTED)
+        .where(consent.partner_id == partner_id, tables.IS_GRANTED)
         .where(col(consent.expires_at).is_(None) | (col(consent.expires_at) > now))
         .order_by(col(name.alias))
         .limit(first)

@@ -142,7 +142,7 @@ def _movable(alias: str, buyer_id: UUID, now: datetime) -> sa.Select[UUID, UUID]
     )
     live = sa.exists().where(
         col(Consent.member_id) == member,
-        col(Consent.state) == ConsentState.GRANTED,
+        tables.IS_GRANTED,
         col(Consent.expires_at).is_(None) | (col(Consent.expires_at) > now),
         (col(Consent.partner_id) == seller) | ((col(Consent.partner_id) == buyer_id) & was_moved),
     )
@@ -159,7 +159,7 @@ async def _granted(session: AsyncSession, member_id: UUID, partner_ids: list[UUI
         sa.select(Consent).where(
             col(Consent.member_id) == member_id,
             col(Consent.partner_id).in_(partner_ids),
-            col(Consent.state) == ConsentState.GRANTED,
+            tables.IS_GRANTED,
         )
     )
     return {consent.partner_id: consent for consent in found}

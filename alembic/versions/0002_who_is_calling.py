@@ -247,13 +247,6 @@ def upgrade() -> None:
     )
     op.add_column("consent", sa.Column("moved_from", sa.Uuid(), nullable=True))
     op.create_foreign_key(op.f("fk_consent_moved_from"), "consent", "consent", ["moved_from"], ["id"])
-    op.create_index(
-        "ix_consent_partner",
-        "consent",
-        ["partner_id", "id"],
-        unique=False,
-        postgresql_where=sa.text("state = 'GRANTED'"),
-    )
     for statement in statements_of(FUNCTIONS):
         op.get_bind().exec_driver_sql(statement)
 
@@ -269,7 +262,6 @@ def downgrade() -> None:
         if statement.startswith(tuple(f"CREATE FUNCTION {name}(" for name in REPLACED)):
             op.get_bind().exec_driver_sql(statement)
     op.drop_column("signing_key", "active_at")
-    op.drop_index("ix_consent_partner", table_name="consent", postgresql_where=sa.text("state = 'GRANTED'"))
     op.drop_constraint(op.f("fk_consent_moved_from"), "consent", type_="foreignkey")
     op.drop_column("consent", "moved_from")
     op.drop_column("consent", "version")

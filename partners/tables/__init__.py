@@ -22,11 +22,12 @@ from partners.tables.claims import (
     Stock,
 )
 from partners.tables.columns import metadata
-from partners.tables.people import Activity, Consent, ConsentState, Member, MemberAlias, MemberState, Pass
+from partners.tables.people import IS_GRANTED, Activity, Consent, ConsentState, Member, MemberAlias, MemberState, Pass
 from partners.tables.programme import AssignmentCause, Programme, Tier, TierAssignment
 from partners.tables.records import AuditEntry, Disclosure, DisclosureKind, LogHead, LogLeaf, Outbox
 
 __all__ = [
+    "IS_GRANTED",
     "Activity",
     "AssignmentCause",
     "AuditEntry",
