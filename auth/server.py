@@ -1,6 +1,7 @@
 """The door that a client's request comes through: read strictly, counted, authenticated, and in its own transaction."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -197,7 +198,7 @@ class TokenRequest(OAuth2Request):  # type: ignore[misc]
         return parameters
 
 
-class Answering:
+class Answering(ABC):
     """A grant whose answer is async and ours. Authlib's `create_token_response` would log it, and use up nothing."""
 
     server: TokenServer
@@ -207,9 +208,9 @@ class Answering:
         """The request that this is about."""
         return self.server.posted
 
+    @abstractmethod
     async def answer(self) -> dict[str, Any]:
         """The body of a successful answer (RFC 6749 section 5.1), or an OAuth2Error."""
-        raise NotImplementedError
 
     def create_token_response(self) -> tuple[int, dict[str, Any], Sequence[tuple[str, str]]]:
         """Called by Authlib once the message is valid."""
