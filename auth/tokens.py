@@ -185,7 +185,10 @@ class TokenVerifier:
     def _admit(self, claims: dict[str, Any], now: datetime) -> Caller:
         kind = CallerKind(claims["kind"])
         self._check(claims, self._authority.audience_of(kind), now)
-        subject, bound = claims["sub"], claims.get("bound", False)
+        subject, bound, version = claims["sub"], claims.get("bound", False), claims.get("client_version", 1)
+        names = (subject, claims["client_id"], claims["jti"])
+        if not all(isinstance(name, str) for name in names) or type(bound) is not bool or type(version) is not int:
+            raise TypeError
         return Caller(
             kind=kind,
             id=claims["client_id"] if bound else subject,
@@ -196,7 +199,7 @@ class TokenVerifier:
             alias=subject if bound else None,
             token_id=claims["jti"],
             approval_id=UUID(claims["approval"]) if "approval" in claims else None,
-            client_version=claims.get("client_version", 1),
+            client_version=version,
             key_thumbprint=claims["cnf"]["jkt"] if "cnf" in claims else None,
             expires_at=datetime.fromtimestamp(claims["exp"], UTC),
         )

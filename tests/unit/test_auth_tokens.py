@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey
@@ -257,11 +257,14 @@ async def test_no_header_makes_the_verifier_stumble(header: dict[str, Any]) -> N
 
 @given(
     st.dictionaries(
-        st.sampled_from([*claims(), "nbf"]),
+        st.sampled_from([*claims(), "nbf", "bound", "client_version", "approval", "cnf"]),
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.lists(st.text(max_size=3)),
         min_size=1,
     )
 )
+@example({"client_id": [""]})
+@example({"client_version": "2"})
+@example({"cnf": {"jkt": []}})
 async def test_no_signed_claims_make_the_verifier_stumble(changed: dict[str, Any]) -> None:
     try:
         admitted = await TokenVerifier(RING, HERE).caller(bearer(signed(claims() | changed)), NOW)
