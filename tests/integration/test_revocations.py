@@ -254,7 +254,8 @@ async def test_a_new_subscription_reads_everything_that_it_may_have_missed(
     plain: Database, valkey: Valkey, process: Open
 ) -> None:
     service = await process()
-    await seconds_until(lambda: subscribers(valkey) == 1)
+    # The subscription stands in Valkey a moment before this process has heard so and read everything.
+    await seconds_until(lambda: subscribers(valkey) == 1 and service.announcer._read_at is not None)
     missed, long_ago = str(uuid4()), datetime.now(UTC) - 10 * LATE_AT_MOST
     async with plain.sessions.begin() as session:
         row = Revocation(kind="token", key=missed, at=long_ago, expires_at=long_ago + TOKENS_LIVE_AT_MOST)
