@@ -1,55 +1,85 @@
-"""Calendar periods of an allowance, in the perk's own zone: which one a moment falls in and when the next begins."""
+"""The windows of an allowance: calendar periods in the perk's own zone, and rolling ones that end now."""
 
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from partners.facts import start_of_day
+from partners.facts import Use, start_of_day
+from partners.values import value
+
+MOMENT = timedelta(microseconds=1)
 
 
 class Period(StrEnum):
-    """How often an allowance comes back; a week starts on Monday (ISO 8601)."""
+    """How often an allowance comes back. ROLLING looks back over so many hours from each moment."""
 
     DAY = "DAY"
     WEEK = "WEEK"
     MONTH = "MONTH"
     YEAR = "YEAR"
     EVER = "EVER"
+    ROLLING = "ROLLING"
+
+
+class Weekday(StrEnum):
+    """On which day a week starts; ISO 8601 says Monday."""
+
+    MONDAY = "MONDAY"
+    TUESDAY = "TUESDAY"
+    WEDNESDAY = "WEDNESDAY"
+    THURSDAY = "THURSDAY"
+    FRIDAY = "FRIDAY"
+    SATURDAY = "SATURDAY"
+    SUNDAY = "SUNDAY"
+
+
+# How far back uses have to be read (s): a period's longest length and the clock changes of two days.
+LOOK_BACK = {
+    Period.DAY: 3 * 86_400,
+    Period.WEEK: 9 * 86_400,
+    Period.MONTH: 33 * 86_400,
+    Period.YEAR: 368 * 86_400,
+    Period.EVER: 36_525 * 86_400,
+}
+
+
+@value
+class Window:
+    """From `starts` until before `ends`; null is unbounded."""
+
+    starts: datetime | None
+    ends: datetime | None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether an instant is within."""
+        return (self.starts is None or at >= self.starts) and (self.ends is None or at < self.ends)
+
+    def used(self, uses: Iterable[Use], by_amount: bool) -> int:
+        """What was used within: units, or minor units of money."""
+        return sum(use.amount if by_amount else use.units for use in uses if self.holds(use.at))
+
+
+def rolling_window(hours: int, now: datetime) -> Window:
+    """What counts at `now` for a rolling allowance: uses less than so many hours ago. It has no upper end, since a
+    claim that was asked a moment later may have been first."""
+    return Window(now - timedelta(hours=hours) + MOMENT, None)
 
 
 @lru_cache(maxsize=4096)
-def period_key(period: Period, now: datetime, zone: str) -> str:
-    """The period that `now` falls in, by name: its letter and first day, as in `M2026-11-01`; `EVER` is one."""
-    return day_key(period, now.astimezone(ZoneInfo(zone)).date())
-
-
-def day_key(period: Period, day: date) -> str:
-    """The name of the period that a calendar day belongs to."""
-    return Period.EVER.value if period is Period.EVER else f"{period.value[0]}{first_day(period, day).isoformat()}"
-
-
-@lru_cache(maxsize=4096)
-def resets_at(period: Period, now: datetime, zone: str) -> datetime | None:
-    """The first instant of the next period, in UTC; never for `EVER`."""
+def calendar_window(period: Period, now: datetime, zone: str, week_starts: Weekday = Weekday.MONDAY) -> Window:
+    """The period that `now` falls in, in UTC: it begins and ends where the zone's days do."""
     if period is Period.EVER:
-        return None
-    day = first_day(period, now.astimezone(ZoneInfo(zone)).date())
-    if period is Period.DAY:
-        following = day + timedelta(days=1)
-    elif period is Period.WEEK:
-        following = day + timedelta(days=7)
-    elif period is Period.MONTH:
-        following = (day + timedelta(days=31)).replace(day=1)
-    else:
-        following = day.replace(year=day.year + 1)
-    return start_of_day(following, zone)
+        return Window(None, None)
+    first = first_day(period, now.astimezone(ZoneInfo(zone)).date(), week_starts)
+    return Window(start_of_day(first, zone), start_of_day(day_after(period, first), zone))
 
 
-def first_day(period: Period, day: date) -> date:
+def first_day(period: Period, day: date, week_starts: Weekday = Weekday.MONDAY) -> date:
     """The first calendar day of the period that `day` belongs to."""
     if period is Period.WEEK:
-        return day - timedelta(days=day.weekday())
+        return day - timedelta(days=(day.weekday() - list(Weekday).index(week_starts)) % 7)
     if period is Period.MONTH:
         return day.replace(day=1)
     if period is Period.YEAR:
@@ -57,13 +87,21 @@ def first_day(period: Period, day: date) -> date:
     return day
 
 
-def keys_around(now: datetime) -> list[str]:
-    """Every period's name that `now` may fall in, in any zone of the world: what to count before the zone is known."""
-    return keys_around_day(now.date())
+def day_after(period: Period, first: date) -> date:
+    """The first day after the period that begins on `first`."""
+    if period is Period.DAY:
+        return first + timedelta(days=1)
+    if period is Period.WEEK:
+        return first + timedelta(days=7)
+    if period is Period.MONTH:
+        return (first + timedelta(days=31)).replace(day=1)
+    return first.replace(year=first.year + 1)
 
 
-@lru_cache(maxsize=8)
-def keys_around_day(day: date) -> list[str]:
-    """Zones reach from UTC-12 to UTC+14, so the local date is this day, the one before or the one after."""
-    days = [day + timedelta(days=offset) for offset in (-1, 0, 1)]
-    return sorted({day_key(period, one) for period in Period for one in days})
+def frees_at(uses: Iterable[Use], window: Window, surplus: int, by_amount: bool, hours: int) -> datetime | None:
+    """When a rolling window will have let go of `surplus`, with nothing used meanwhile; None when it can't."""
+    for use in sorted((use for use in uses if window.holds(use.at)), key=lambda use: use.at):
+        surplus -= use.amount if by_amount else use.units
+        if surplus <= 0:
+            return use.at + timedelta(hours=hours)
+    return None

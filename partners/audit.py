@@ -14,7 +14,7 @@ from partners.actors import Actor
 
 RECORD = text(
     "SELECT record_audit(:at, :action, :outcome, :reasons, :actor_kind, :actor_id, :partner, :perk, :member, :subject,"
-    " :policy_version, :tier)"
+    " :policy_version, :tier, CAST(:units AS int), CAST(:amount AS bigint))"
 )
 
 
@@ -28,6 +28,8 @@ class Subject:
     subject_id: UUID | None = None
     policy_version: int | None = None
     tier: str | None = None
+    units: int | None = None
+    amount: int | None = None
 
 
 async def record(
@@ -60,6 +62,8 @@ async def record(
             "subject": subject.subject_id,
             "policy_version": subject.policy_version,
             "tier": subject.tier,
+            "units": subject.units,
+            "amount": subject.amount,
         },
     )
     assert leaf_hash is not None

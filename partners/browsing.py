@@ -8,7 +8,6 @@ from uuid import UUID
 from asyncpg import Connection
 
 from partners.actors import Actor, ActorKind
-from partners.allowances import keys_around
 from partners.eligibility import COLUMNS, JOINS, Known, known_of
 from partners.references import Asker, MemberRef, PerkRef
 from partners.tables.columns import new_id
@@ -51,12 +50,12 @@ def offered(conditions: Sequence[str], disclosed: str) -> str:
     return f"""
 WITH answer AS MATERIALIZED ({COLUMNS},
     p.handle, p.kind, p.title, p.description, b.handle AS partner_handle, b.name AS partner_name, b.kind AS partner_kind
-  FROM (SELECT k.id AS perk, $6::timestamptz AS now, $9::text AS scope, coalesce($4::uuid,
-      (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $2::uuid AND a.alias = $3::text),
-      (SELECT e.id FROM member e WHERE e.external_id = $5::text), $2::uuid) AS member
+  FROM (SELECT k.id AS perk, $5::timestamptz AS now, $8::text AS scope, coalesce($3::uuid,
+      (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $1::uuid AND a.alias = $2::text),
+      (SELECT e.id FROM member e WHERE e.external_id = $4::text), $1::uuid) AS member
     FROM perk k JOIN partner o ON o.id = k.partner_id
-    WHERE NOT ($8 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE')) {" ".join(f"AND {one}" for one in conditions)}
-    ORDER BY k.id LIMIT $7) AS q
+    WHERE NOT ($7 AND (k.state = 'DRAFT' OR o.state <> 'ACTIVE')) {" ".join(f"AND {one}" for one in conditions)}
+    ORDER BY k.id LIMIT $6) AS q
   JOIN perk p ON p.id = q.perk
   {JOINS}){disclosed}
 SELECT * FROM answer ORDER BY perk_id"""  # noqa: S608  constants alone
@@ -64,7 +63,7 @@ SELECT * FROM answer ORDER BY perk_id"""  # noqa: S608  constants alone
 
 DISCLOSED = """, told AS (
   INSERT INTO disclosure (member_id, id, at, partner_id, client_id, kind)
-  SELECT member_id, ${}::uuid, $6, $2, ${}::text, 'CATALOGUE' FROM answer WHERE member_id IS NOT NULL LIMIT 1
+  SELECT member_id, ${}::uuid, $5, $1, ${}::text, 'CATALOGUE' FROM answer WHERE member_id IS NOT NULL LIMIT 1
 )"""
 
 
@@ -88,7 +87,6 @@ async def browse(
     partner_id, named = None if actor is None else actor.partner_id, member or MemberRef()
     published = actor is not None and actor.kind is ActorKind.MEMBER
     arguments: list[Any] = [
-        keys_around(now),
         partner_id,
         named.alias,
         named.id,

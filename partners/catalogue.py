@@ -14,9 +14,10 @@ from sqlmodel import col, select
 from partners import audit, tables
 from partners.actors import Actor, ActorKind
 from partners.errors import BadInput, Conflict, NotFound
-from partners.policies import validate_rules
+from partners.policies import reads_of, stored, validate_rules
 from partners.programme import HANDLE, Programme, zones
 from partners.references import PerkRef
+from partners.rules import RULES
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
 
 TITLE_LENGTH_MAX = 200
@@ -66,9 +67,7 @@ def check_settings(settings: PerkSettings, programme: Programme) -> list[dict[st
     for wrong, message in faults:
         if wrong:
             raise BadInput(message)
-    return [
-        rule.model_dump(mode="json") for rule in validate_rules([dict(one) for one in settings.rules], programme.ranks)
-    ]
+    return stored(validate_rules([dict(one) for one in settings.rules], programme.ranks))
 
 
 async def create_partner(
@@ -112,10 +111,22 @@ async def create_perk(
     statement = insert(tables.Perk).values(perk.model_dump()).on_conflict_do_nothing()
     if await session.scalar(statement.returning(col(tables.Perk.id))) is None:
         raise Conflict("a perk with this handle exists already")
-    session.add(tables.Policy(perk_id=perk.id, version=1, rules=rules, created_at=now, created_by=actor.owner))
+    session.add(new_policy(perk, rules, actor, now))
     session.add(tables.Capacity(perk_id=perk.id, units=settings.units))
     await audit.record(session, "perk.created", subject_of(perk), actor, now)
     return perk
+
+
+def new_policy(perk: tables.Perk, rules: list[dict[str, Any]], actor: Actor, now: datetime) -> tables.Policy:
+    """The policy of the perk's version, with what a question about it has to read."""
+    return tables.Policy(
+        perk_id=perk.id,
+        version=perk.policy_version,
+        rules=rules,
+        created_at=now,
+        created_by=actor.owner,
+        **reads_of(RULES.validate_python(rules)),
+    )
 
 
 def columns_of(settings: PerkSettings) -> dict[str, Any]:
@@ -181,11 +192,9 @@ async def update_perk(
         setattr(perk, column, value)
     capacity.units = settings.units
     policy = offer.policy
-    if rules != policy.rules:
+    if rules != stored(RULES.validate_python(policy.rules)):
         perk.policy_version += 1
-        policy = tables.Policy(
-            perk_id=perk.id, version=perk.policy_version, rules=rules, created_at=now, created_by=actor.owner
-        )
+        policy = new_policy(perk, rules, actor, now)
         session.add(policy)
     perk.version += 1
     await audit.record(session, "perk.updated", subject_of(perk), actor, now)

@@ -2,16 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from asyncpg import Connection
 
-from partners.allowances import keys_around, resets_at
-from partners.facts import Facts, MemberFacts, PerkFacts, Refusal, RefusalCode
+from partners.facts import (
+    NOTHING_SAID,
+    Circumstances,
+    Facts,
+    MemberFacts,
+    OptionFacts,
+    PerkFacts,
+    PoolFacts,
+    Refusal,
+    RefusalCode,
+    Use,
+)
 from partners.policies import Policy, parsed_policy
 from partners.references import Asker, MemberRef, PerkRef
+from partners.rules import Allowance
 from partners.standing import STANDING, standing_changes
 from partners.tables.columns import new_id
 from partners.values import value
@@ -25,6 +37,7 @@ class Question:
     perk: PerkRef
     now: datetime
     asker: Asker | None = None
+    said: Circumstances = NOTHING_SAID
 
 
 @value
@@ -38,20 +51,26 @@ class Known:
     hold_seconds: int
     policy: Policy
     perk: PerkFacts
-    used: Mapping[str, int]
+    uses: Mapping[str, Sequence[Use]]
     member_id: UUID | None = None
     member_version: int | None = None
     member: MemberFacts | None = None
     tells_tier: bool = True
+    said: Circumstances = NOTHING_SAID
 
 
 @value
 class AllowanceLeft:
-    """Uses within the period in force."""
+    """What is left of one allowance within the window in force: uses, or minor units of the perk's currency.
+
+    `resets_at` is when the period ends; of a rolling one, when it will let one more use through."""
 
     limit: int
     used: int
     resets_at: datetime | None
+    period: str = "EVER"
+    per: str = "member"
+    by_amount: bool = False
 
     @property
     def remaining(self) -> int:
@@ -70,8 +89,13 @@ class Decision:
     policy_version: int
     valid_until: datetime | None = None
     eligible_again_at: datetime | None = None
-    allowance: AllowanceLeft | None = None
+    allowances: tuple[AllowanceLeft, ...] = ()
     capacity_remaining: int | None = None
+
+    @property
+    def allowance(self) -> AllowanceLeft | None:
+        """The member's own uses, where the perk counts them."""
+        return next((one for one in self.allowances if one.per == "member" and not one.by_amount), None)
 
 
 def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
@@ -79,7 +103,7 @@ def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
     if known.member is None:
         refusal = Refusal(RefusalCode.NOT_A_MEMBER, "membership")
         return Decision(False, (refusal,), now, known.policy_version, capacity_remaining=known.perk.left)
-    facts = Facts(now, ranks, known.member, known.perk, known.used)
+    facts = Facts(now, ranks, known.member, known.perk, known.uses, known.said)
     refusals = refusals_of(known.policy, facts)
     shown = refusals if known.tells_tier else tuple(replace(refusal, current=None) for refusal in refusals)
     ahead = instants_ahead(known.policy, facts)
@@ -90,7 +114,7 @@ def decide(known: Known, ranks: Mapping[str, int], now: datetime) -> Decision:
         policy_version=known.policy_version,
         valid_until=min(ahead, default=None),
         eligible_again_at=eligible_again_at(known.policy, facts, refusals, ahead) if refusals else None,
-        allowance=allowance_left(known.policy, facts),
+        allowances=tuple(allowance_left(one, facts) for one in known.policy.allowances),
         capacity_remaining=known.perk.left,
     )
 
@@ -122,14 +146,15 @@ def eligible_again_at(
     return next((instant for instant in sorted(set(ahead)) if not refusals_of(policy, facts.at(instant))), None)
 
 
-def allowance_left(policy: Policy, facts: Facts) -> AllowanceLeft | None:
-    """What the policy's allowance leaves the member; None where there is none."""
-    if policy.allowance is None:
-        return None
+def allowance_left(allowance: Allowance, facts: Facts) -> AllowanceLeft:
+    """What one allowance leaves the member."""
     return AllowanceLeft(
-        limit=policy.allowance.limit(facts.member.tier),
-        used=facts.used.get(policy.allowance.key_at(facts.now, facts.perk.zone), 0),
-        resets_at=resets_at(policy.allowance.period, facts.now, facts.perk.zone),
+        limit=allowance.limit(facts.member.tier),
+        used=allowance.used(facts),
+        resets_at=allowance.resets_at(facts),
+        period=allowance.period.value,
+        per=allowance.per,
+        by_amount=allowance.by_amount,
     )
 
 
@@ -137,18 +162,42 @@ def allowance_left(policy: Policy, facts: Facts) -> AllowanceLeft | None:
 # A tier that another replaced before it began was never in force. A member who does not let the asker know is not
 # looked at, so that the answer about one costs what it costs about nobody (law 9). Where no partner asks, consent
 # is that to the redemption which a claim leads to.
-COLUMNS = """
+USES = """
+  CASE WHEN y.{0}_window IS NOT NULL THEN (SELECT array_agg(ARRAY[(extract(epoch FROM h.held_at) * 1000000)::bigint,
+      h.counted, h.counted_amount]) FROM hold h
+    WHERE h.{1} AND h.perk_id = p.id AND h.counted > 0 AND h.held_at > q.now - make_interval(secs => y.{0}_window)
+      AND (h.state <> 'HELD' OR h.expires_at > q.now)) END AS {0}_uses"""
+# What is overdue counts as given back, to those who wait where anybody does.
+POOLS = """
+  CASE WHEN p.pooled THEN (SELECT json_agg(json_build_array(o.number, o.option_id, o.units, o.taken - CASE
+        WHEN c.waiting > 0 THEN 0 ELSE coalesce((SELECT sum(d.n)
+          FROM hold h, unnest(h.pools, h.pool_units) AS d(pool, n)
+          WHERE h.perk_id = p.id AND h.state = 'HELD' AND h.expires_at <= q.now AND d.pool = o.number), 0) END,
+      o.kept, o.schedule) ORDER BY o.number)::text FROM pool o WHERE o.perk_id = p.id) END AS pools,
+  CASE WHEN p.pooled THEN (SELECT json_agg(
+      json_build_array(o.id, o.handle, o.open, o.starts_at, o.ends_at, o.cut_off_at) ORDER BY o.position)::text FROM perk_option o WHERE o.perk_id = p.id) END AS options"""
+NEEDED = """
+  CASE WHEN 'claims' = ANY (y.needs) THEN (SELECT array_agg(h.held_at ORDER BY h.held_at) FROM hold h
+    WHERE h.member_id = m.id AND h.partner_id = p.partner_id AND h.held_at > greatest(q.now - interval '31 days',
+      (SELECT max(v.closed_at) FROM review v WHERE v.member_id = m.id AND v.partner_id = p.partner_id
+        AND v.state = 'CLEARED'))) END AS claimed_at,
+  CASE WHEN 'exclusions' = ANY (y.needs) THEN (SELECT array_agg(DISTINCT h.exclusion) FROM hold h
+    WHERE h.member_id = m.id AND h.partner_id = p.partner_id AND h.exclusion IS NOT NULL AND h.perk_id <> p.id
+      AND h.counted > 0 AND (h.state <> 'HELD' OR h.expires_at > q.now)) END AS exclusions"""
+COLUMNS = f"""
 SELECT p.id AS perk_id, p.partner_id, p.version AS perk_version, p.policy_version, p.hold_seconds,
   p.state AS perk_state, p.time_zone, p.opens_on, p.closes_on, b.state AS partner_state, y.rules::text,
-  c.units, CASE WHEN c.units IS NULL THEN 0 ELSE c.taken - (SELECT count(*) FROM hold h
+  p.kind, p.units_max, p.currency, p.waitlist IS NOT NULL AS waitlist, c.waiting, c.kept,
+  c.units, CASE WHEN c.units IS NULL THEN 0 WHEN c.waiting > 0 THEN c.taken ELSE c.taken - (
+    SELECT coalesce(sum(h.units), 0) FROM hold h
     WHERE h.perk_id = p.id AND h.state = 'HELD' AND h.expires_at <= q.now) END AS taken,
-  m.id AS member_id, m.version AS member_version, m.state AS member_state, m.market, m.joined_at,
-  t.tier, t.ends_at, s.id IS NOT NULL AS consented, s.expires_at AS consent_expires_at,
+  m.id AS member_id, m.version AS member_version, m.state AS member_state, m.market, m.joined_at, m.household,
+  m.birth_month, m.labels, m.score, p.partner_id = ANY (m.reviews) AS under_review,
+  t.tier, t.ends_at, s.id IS NOT NULL AS consented, s.expires_at AS consent_expires_at, s.granted_at,
   q.scope IS NULL OR 'member.tier:read' = ANY (s.scopes) AS tells_tier,
-  (SELECT array_agg(u.period || ' ' || u.uses) FROM (SELECT h.period, count(*) AS uses FROM hold h
-    WHERE h.member_id = m.id AND h.perk_id = p.id AND h.slot IS NOT NULL AND h.period = ANY ($1)
-      AND (h.state <> 'HELD' OR h.expires_at > q.now) GROUP BY h.period) AS u) AS used
-"""
+  {POOLS}, {NEEDED}, {USES.format("member", "member_id = m.id")}, {USES.format("household", "household = m.household")}
+"""  # noqa: S608  constants alone
+DEVICE_USES = USES.format("device", "device = q.device")
 # To a partner a stranger is a member without consent: its own id stands for the member that is not there, so that the
 # same look-ups are made, in the same time (law 9).
 JOINS = """
@@ -162,15 +211,15 @@ LEFT JOIN LATERAL (SELECT a.tier, a.ends_at FROM tier_assignment a WHERE a.membe
   AND (a.ends_at IS NULL OR a.ends_at > a.starts_at) ORDER BY a.starts_at DESC, a.id DESC LIMIT 1) AS t ON true
 """
 KNOWN = f"""
-WITH answer AS MATERIALIZED ({COLUMNS}, q.ordinal, q.now, q.client
-  FROM (SELECT u.partner, u.scope, u.client, u.now, u.ordinal,
+WITH answer AS MATERIALIZED ({COLUMNS}, {DEVICE_USES}, q.ordinal, q.now, q.client
+  FROM (SELECT u.partner, u.scope, u.client, u.now, u.ordinal, u.device,
       coalesce(u.perk, (SELECT id FROM perk WHERE handle = u.handle)) AS perk,
       coalesce(u.member,
         (SELECT a.member_id FROM member_alias a WHERE a.partner_id = u.partner AND a.alias = u.alias),
         (SELECT e.id FROM member e WHERE e.external_id = u.external), u.partner) AS member
-    FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::text[],
-        $10::timestamptz[])
-      WITH ORDINALITY AS u(partner, scope, client, alias, member, external, perk, handle, now, ordinal)) AS q
+    FROM unnest($1::bytea[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::uuid[],
+        $9::text[], $10::timestamptz[])
+      WITH ORDINALITY AS u(device, partner, scope, client, alias, member, external, perk, handle, now, ordinal)) AS q
   LEFT JOIN perk p ON p.id = q.perk AND (q.partner IS NULL OR p.partner_id = q.partner)
   {JOINS}
 ), told AS (
@@ -192,7 +241,7 @@ async def learn(connection: "Connection[Any]", questions: Sequence[Question]) ->
     askers = [question.asker for question in questions]
     rows = await connection.fetch(
         KNOWN,
-        keys_around(max(question.now for question in questions)),
+        [question.said.device for question in questions],
         [None if asker is None else asker.partner_id for asker in askers],
         [None if asker is None else asker.scope for asker in askers],
         [None if asker is None else asker.client_id for asker in askers],
@@ -205,12 +254,12 @@ async def learn(connection: "Connection[Any]", questions: Sequence[Question]) ->
         [None if asker is None or asker.client_id is None else new_id() for asker in askers],
     )
     return [
-        None if row["perk_id"] is None else known_of(row, asker is not None, question.now)
+        None if row["perk_id"] is None else known_of(row, asker is not None, question.now, question.said)
         for row, question, asker in zip(rows, questions, askers, strict=True)
     ]
 
 
-def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Known:
+def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime, said: Circumstances = NOTHING_SAID) -> Known:
     """One row in the domain's words; it holds no member where a partner asks that may not know of one."""
     return Known(
         perk_id=row["perk_id"],
@@ -219,26 +268,68 @@ def known_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Known
         policy_version=row["policy_version"],
         hold_seconds=row["hold_seconds"],
         policy=parsed_policy(row["perk_id"], row["policy_version"], row["rules"]),
-        perk=PerkFacts(
-            row["perk_state"],
-            row["partner_state"],
-            row["time_zone"],
-            row["opens_on"],
-            row["closes_on"],
-            row["units"],
-            row["taken"],
-        ),
-        used={} if row["used"] is None else dict(used_of(row["used"])),
+        perk=perk_of(row),
+        uses=uses_of(row),
         member_id=row["member_id"],
         member_version=row["member_version"],
         member=None if row["member_id"] is None else member_of(row, partner_asks, now),
         tells_tier=row["tells_tier"],
+        said=said,
     )
 
 
-def used_of(counts: Sequence[str]) -> list[tuple[str, int]]:
-    """`["M2026-11-01 2"]` as pairs of a period and the uses in it."""
-    return [(period, int(uses)) for period, uses in (count.split(" ") for count in counts)]
+def perk_of(row: Mapping[str, Any]) -> PerkFacts:
+    """The perk's part of a row."""
+    pools, options = row["pools"], row["options"]
+    return PerkFacts(
+        row["perk_state"],
+        row["partner_state"],
+        row["time_zone"],
+        row["opens_on"],
+        row["closes_on"],
+        row["units"],
+        row["taken"],
+        row["kept"],
+        row["kind"],
+        row["units_max"],
+        row["currency"],
+        row["waitlist"],
+        row["waiting"],
+        () if options is None else tuple(option_of(*one) for one in orjson.loads(options)),
+        () if pools is None else tuple(pool_of(*one) for one in orjson.loads(pools)),
+    )
+
+
+def option_of(
+    id: str, handle: str, open: bool, starts_at: str | None, ends_at: str | None, cut_off_at: str | None
+) -> OptionFacts:
+    """An option as JSON has it."""
+    return OptionFacts(UUID(id), handle, open, *(instant_of(one) for one in (starts_at, ends_at, cut_off_at)))
+
+
+def pool_of(
+    number: int, option_id: str | None, units: int | None, taken: int, kept: int, schedule: list[dict[str, str]]
+) -> PoolFacts:
+    """A pool as JSON has it."""
+    steps = tuple((step["tier"], datetime.fromisoformat(step["until"])) for step in schedule)
+    return PoolFacts(number, None if option_id is None else UUID(option_id), units, taken, kept, steps)
+
+
+def instant_of(text: str | None) -> datetime | None:
+    """An instant as JSON has it, in UTC."""
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def uses_of(row: Mapping[str, Any]) -> dict[str, tuple[Use, ...]]:
+    """What counts already, by subject; instants are µs since 1970."""
+    found: dict[str, tuple[Use, ...]] = {}
+    for subject in ("member", "household", "device"):
+        if uses := row.get(f"{subject}_uses"):
+            found[subject] = tuple(Use(EPOCH + timedelta(microseconds=at), units, amount) for at, units, amount in uses)
+    return found
 
 
 def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> MemberFacts:
@@ -258,6 +349,14 @@ def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Memb
         tier_lapsed=lapsed,
         consented=row["consented"],
         consent_expires_at=consent_ends_at,
+        linked_at=row["granted_at"],
+        household=row["household"],
+        birth_month=row["birth_month"],
+        labels=frozenset(row["labels"] or ()),
+        score=row["score"],
+        under_review=row["under_review"],
+        claimed_at=tuple(row["claimed_at"] or ()),
+        exclusions=frozenset(row["exclusions"] or ()),
     )
 
 

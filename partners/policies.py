@@ -17,18 +17,47 @@ CACHED_MAX = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The rules of one version, with its allowance at hand."""
+    """The rules of one version, with its allowances at hand; `exclusion` is the group of perks nobody has two of."""
 
     rules: tuple[Rule, ...]
-    allowance: Allowance | None
+    allowances: tuple[Allowance, ...]
+    exclusion: str | None = None
+
+    @cached_property
+    def allowance(self) -> Allowance | None:
+        """The one that people mean by the word: uses of the member's own."""
+        return next((one for one in self.allowances if one.per == "member" and not one.by_amount), None)
 
     @cached_property
     def described(self) -> tuple[tuple[str, str, dict[str, Any]], ...]:
         """Each rule's kind, its sentence for people and its settings as they are stored."""
-        stored = [rule.model_dump(mode="json") for rule in self.rules]
         return tuple(
-            (one.pop("kind"), rule.sentence.format(**one), one) for rule, one in zip(self.rules, stored, strict=True)
+            (rule.kind, rule.sentence.format(**rule.model_dump(mode="json")), written(rule)) for rule in self.rules
         )
+
+
+def written(rule: Rule) -> dict[str, Any]:
+    """A rule's settings as its author wrote them."""
+    settings: dict[str, Any] = rule.model_dump(mode="json", exclude_unset=True)
+    return {name: value for name, value in settings.items() if name != "kind"}
+
+
+def stored(rules: Iterable[Rule]) -> list[dict[str, Any]]:
+    """Rules as they are kept: what is not said has its default, also a later one."""
+    return [{"kind": rule.kind, **written(rule)} for rule in rules]
+
+
+def reads_of(rules: Iterable[Rule]) -> dict[str, Any]:
+    """What a question about these rules has to read: the columns of `tables.Policy` beside the rules."""
+    listed = list(rules)
+    allowances = [rule for rule in listed if isinstance(rule, Allowance)]
+    # A member of no household is counted by itself.
+    counted = {"member": ("member", "household"), "household": ("household",), "device": ("device",)}
+    windows = {
+        f"{subject}_window": max((one.look_back for one in allowances if one.per in pers), default=None)
+        for subject, pers in counted.items()
+    }
+    return {**windows, "needs": sorted({need for rule in listed for need in rule.needs()})}
 
 
 _cache: OrderedDict[tuple[UUID, int], Policy] = OrderedDict()
@@ -47,9 +76,9 @@ def parsed_policy(perk_id: UUID, version: int, rules: str | list[dict[str, Any]]
 
 
 def policy_of(rules: Iterable[Rule]) -> Policy:
-    """Rules as a policy; the first allowance counts, and `validate_rules` lets in only one."""
+    """Rules as a policy."""
     listed = tuple(rules)
-    return Policy(listed, next((rule for rule in listed if isinstance(rule, Allowance)), None))
+    return Policy(listed, tuple(rule for rule in listed if isinstance(rule, Allowance)))
 
 
 def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> list[Rule]:
@@ -67,10 +96,8 @@ def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> li
         for tier in rule.tiers()
         if tier not in tiers
     ]
-    allowances = [place for place, rule in enumerate(parsed) if isinstance(rule, Allowance)]
-    surplus = [f"rules.{place}: a policy has at most one allowance" for place in allowances[1:]]
-    if unknown or surplus:
-        raise faulty(unknown + surplus)
+    if unknown:
+        raise faulty(unknown)
     return parsed
 
 

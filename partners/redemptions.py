@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from asyncpg import Connection
+from asyncpg import Connection, PostgresError
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
@@ -16,10 +16,14 @@ from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.codes import code_hash
 from partners.errors import BadInput
+from partners.rules import AMOUNT_MAX
 from partners.tables import Bearer, Stock
 from partners.tables.columns import new_id
 
 REASON_LENGTH_MAX = 500
+INT_MAX = 2**31 - 1
+CONFIRM = "SELECT * FROM confirm_hold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+KIND_REFUSES = "PK001"  # the SQLSTATE of what undoes a confirmation, alembic/sql/0003_scarce.sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +48,23 @@ async def confirm_hold(
     key: str,
     fingerprint: bytes,
     now: datetime,
+    units: int | None = None,
+    amount: int | None = None,
 ) -> Outcome:
-    """Confirms a hold by id or by its code, in one statement that is its own transaction.
+    """Confirms a hold by id or by its code, all of it or so many `units` and so much of its `amount` (minor units of
+    the perk's currency), in one statement that is its own transaction; the rest is given back.
 
-    Refusals: NOT_AVAILABLE (the one answer to a wrong code, another partner's, or one that has ended),
-    HOLD_EXPIRED, CONSENT_MISSING, MEMBERSHIP_SUSPENDED, PARTNER_SUSPENDED.
+    Refusals: NOT_AVAILABLE (the one answer to a wrong code, another partner's, one that has ended, or a member's where
+    members don't confirm by themselves), HOLD_EXPIRED, CONSENT_MISSING, MEMBERSHIP_SUSPENDED, PARTNER_SUSPENDED,
+    UNITS_EXCEEDED, AMOUNT_EXCEEDED, CODE_POOL_EMPTY.
     """
-    [row] = await connection.fetch(
-        "SELECT * FROM confirm_hold($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    check_parts(units, amount, least=1)
+    arguments = (
         hold_id,
         None if code is None else code_hash(code),
         actor.partner_id,
         actor.alias,
+        actor.member_id,
         actor.owner,
         key,
         fingerprint,
@@ -63,17 +72,40 @@ async def confirm_hold(
         actor.kind.value,
         actor.id,
         new_id(),
+        units,
+        amount,
     )
+    try:
+        [row] = await connection.fetch(CONFIRM, *arguments)
+    except PostgresError as fault:
+        if fault.sqlstate != KIND_REFUSES:
+            raise
+        return Outcome(fault.args[0], None)
     return Outcome(row["outcome"], row["redemption_id"])
+
+
+def check_parts(units: int | None, amount: int | None, *, least: int) -> None:
+    """BadInput for what is no part of anything."""
+    if units is not None and not least <= units <= INT_MAX:
+        raise BadInput(f"units: {least} to {INT_MAX}")
+    if amount is not None and not 0 <= amount <= AMOUNT_MAX:
+        raise BadInput(f"amountMinor: 0 to {AMOUNT_MAX}")
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """Why a redemption is taken back, who bears it and what becomes of the unit."""
+    """Why a redemption is taken back, who bears it and what becomes of the units.
+
+    All of it, or so many `units` and so much of its `amount` in minor units; whether the member's allowance comes back
+    is for the perk to say where `returns_allowance` is None.
+    """
 
     reason: str
     borne_by: Bearer = Bearer.PARTNER
     stock: Stock = Stock.RESTOCK
+    units: int | None = None
+    amount: int | None = None
+    returns_allowance: bool | None = None
 
 
 async def reverse_redemption(
@@ -88,12 +120,16 @@ async def reverse_redemption(
 ) -> Outcome:
     """Takes a redemption back, in one statement that is its own transaction.
 
-    Refusals: NOT_AVAILABLE (unknown or another partner's), ALREADY_REVERSED, REVERSAL_WINDOW_CLOSED (partners only).
+    Refusals: NOT_AVAILABLE (unknown or another partner's), ALREADY_REVERSED, REVERSAL_WINDOW_CLOSED (partners only),
+    UNITS_EXCEEDED and AMOUNT_EXCEEDED (more than is left of it), NOT_RESTOCKABLE (a code that somebody has seen).
     """
+    check_parts(back.units, back.amount, least=0)
+    if back.units == 0 and not back.amount:
+        raise BadInput("units: at least one, or an amount")
     if not 1 <= len(back.reason.strip()) <= REASON_LENGTH_MAX:
         raise BadInput(f"reason: 1 to {REASON_LENGTH_MAX} characters")
     [row] = await connection.fetch(
-        "SELECT * FROM reverse_redemption($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "SELECT * FROM reverse_redemption($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         redemption_id,
         actor.partner_id,
         actor.alias,
@@ -107,6 +143,9 @@ async def reverse_redemption(
         back.reason.strip(),
         back.borne_by.value,
         back.stock.value,
+        back.units,
+        back.amount,
+        back.returns_allowance,
     )
     return Outcome(row["outcome"], row["reversal_id"])
 
@@ -118,7 +157,8 @@ ReversalRow: Any = namedtuple("ReversalRow", REVERSAL.c.keys())  # type: ignore[
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """A redemption with what took it back, if anything did: plain rows, since a page of instances costs the double."""
+    """A redemption with what took some of it back last, if anything did: plain rows, since a page of instances costs
+    the double."""
 
     redemption: Any
     reversal: Any | None
@@ -166,7 +206,8 @@ def scoped_redemptions(actor: Actor, wanted: RedemptionFilter, columns: Any, now
     """The query that every read of redemptions goes through: a partner's own, a member's own, or all for staff. By an
     alias a partner reaches only who lets it read redemptions, and one that acted for its own member just now."""
     redemption, reversal = tables.Redemption, tables.Reversal
-    query = columns.join(reversal, col(reversal.redemption_id) == redemption.id, isouter=True)
+    latest = sa.and_(col(reversal.redemption_id) == redemption.id, col(reversal.number) == redemption.reversals)
+    query = columns.join(reversal, latest, isouter=True)
     if actor.kind is ActorKind.PARTNER:
         query = query.where(redemption.partner_id == actor.partner_id)
     if actor.kind is ActorKind.MEMBER:

@@ -10,13 +10,23 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
-from partners.allowances import Period, period_key, resets_at
-from partners.facts import Facts, Refusal, RefusalCode, start_of_day
+from partners.allowances import (
+    LOOK_BACK,
+    Period,
+    Weekday,
+    Window,
+    calendar_window,
+    frees_at,
+    rolling_window,
+)
+from partners.facts import Facts, MemberFacts, Refusal, RefusalCode, start_of_day
 from partners.programme import Handle
 
 UNITS_MAX = 1000
+AMOUNT_MAX = 10**12  # minor units
+HOURS_MAX = 36_525 * 24
 
 
 class RuleModel(BaseModel):
@@ -35,6 +45,10 @@ class RuleModel(BaseModel):
 
     def tiers(self) -> tuple[str, ...]:
         """The tiers it names, which the programme must have."""
+        return ()
+
+    def needs(self) -> tuple[str, ...]:
+        """The facts that are read only for rules that need them: `claims`, `exclusions`."""
         return ()
 
 
@@ -153,34 +167,98 @@ class EarlyAccess(RuleModel):
 
 
 class Allowance(RuleModel):
-    """So many uses a member and period, by tier; a tier that is not named has `otherwise`."""
+    """So many uses in a period, by the member's tier; a tier that is not named has `otherwise`.
+
+    `per` says who they are counted for: the member, its household or the device. With the `measure` "amount" the limits
+    are minor units of the perk's currency. ROLLING needs `hours`.
+    """
 
     sentence: ClassVar[str] = "At most {units} uses per {period} by tier."
     kind: Literal["allowance"] = "allowance"
     period: Period
-    units: dict[Handle, Annotated[int, Field(ge=0, le=UNITS_MAX)]] = {}
-    otherwise: Annotated[int, Field(ge=0, le=UNITS_MAX)] = 0
+    units: dict[Handle, Annotated[int, Field(ge=0, le=AMOUNT_MAX)]] = {}
+    otherwise: Annotated[int, Field(ge=0, le=AMOUNT_MAX)] = 0
+    per: Literal["member", "household", "device"] = "member"
+    measure: Literal["units", "amount"] = "units"
+    week_starts: Weekday = Weekday.MONDAY
+    hours: Annotated[int, Field(ge=1, le=HOURS_MAX)] | None = None
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Allowance":
+        """Hours go with ROLLING, and units are counted to a thousand."""
+        if (self.hours is None) == (self.period is Period.ROLLING):
+            raise ValueError("`hours` go with the period ROLLING, and with no other")
+        if self.measure == "units" and max([self.otherwise, *self.units.values()]) > UNITS_MAX:
+            raise ValueError(f"at most {UNITS_MAX} uses")
+        return self
+
+    @property
+    def by_amount(self) -> bool:
+        """Whether money is counted, not uses."""
+        return self.measure == "amount"
+
+    @property
+    def look_back(self) -> int:
+        """How far back uses have to be read (s)."""
+        return LOOK_BACK[self.period] if self.hours is None else self.hours * 3600
+
+    @property
+    def code(self) -> RefusalCode:
+        """What a claim beyond it is told."""
+        if self.per == "household":
+            return RefusalCode.HOUSEHOLD_LIMIT_REACHED
+        if self.per == "device":
+            return RefusalCode.DEVICE_ALREADY_USED
+        return RefusalCode.VALUE_LIMIT_REACHED if self.by_amount else RefusalCode.ALLOWANCE_EXHAUSTED
 
     def limit(self, tier: str | None) -> int:
-        """Uses within one period for a tier."""
+        """What a tier has within one period."""
         return self.otherwise if tier is None else self.units.get(tier, self.otherwise)
 
-    def key_at(self, now: datetime, zone: str) -> str:
-        """The period that `now` falls in."""
-        return period_key(self.period, now, zone)
+    def subject(self, member: MemberFacts) -> str:
+        """Whose uses count: a member of no household is one by itself."""
+        return "member" if self.per == "household" and member.household is None else self.per
+
+    def window(self, now: datetime, zone: str) -> Window:
+        """What counts at `now`."""
+        if self.hours is not None:
+            return rolling_window(self.hours, now)
+        return calendar_window(self.period, now, zone, self.week_starts)
+
+    def used(self, facts: Facts) -> int:
+        """What was used of it within the window in force."""
+        uses = facts.uses.get(self.subject(facts.member), ())
+        return self.window(facts.now, facts.perk.zone).used(uses, self.by_amount)
+
+    def resets_at(self, facts: Facts, wanted: int = 1) -> datetime | None:
+        """When it will let `wanted` through with nothing used meanwhile; None when it never will."""
+        window = self.window(facts.now, facts.perk.zone)
+        if self.hours is None:
+            return window.ends
+        surplus = self.used(facts) + wanted - self.limit(facts.member.tier)
+        uses = facts.uses.get(self.subject(facts.member), ())
+        return frees_at(uses, window, surplus, self.by_amount, self.hours)
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        """ALLOWANCE_EXHAUSTED until the period ends; where the tier has none, until the tier does, or for ever."""
-        limit, used = self.limit(facts.member.tier), facts.used.get(self.key_at(facts.now, facts.perk.zone), 0)
-        if used < limit:
+        """ALLOWANCE_EXHAUSTED and its kin until the period ends; where the tier has none, until the tier does, or for
+        ever. DEVICE_MISSING where a device counts and none was named."""
+        if self.per == "device" and facts.said.device is None:
+            return Refusal(RefusalCode.DEVICE_MISSING, self.kind)
+        limit, used = self.limit(facts.member.tier), self.used(facts)
+        # Of an amount the question is whether there is any left, until a claim says how much.
+        wanted = max(1, facts.said.amount) if self.by_amount else facts.said.units
+        if used + wanted <= limit:
             return None
         without_tier = facts.member.tier_ends_at if self.otherwise else None
-        again = resets_at(self.period, facts.now, facts.perk.zone) if limit else without_tier
-        return Refusal(RefusalCode.ALLOWANCE_EXHAUSTED, self.kind, again, required=str(limit), current=str(used))
+        again = self.resets_at(facts, wanted) if limit >= wanted else without_tier
+        return Refusal(self.code, self.kind, again, required=str(limit), current=str(used))
 
     def changes(self, facts: Facts) -> tuple[datetime | None, ...]:
-        """When the period ends, and when the tier with its number does."""
-        return (resets_at(self.period, facts.now, facts.perk.zone), facts.member.tier_ends_at)
+        """When uses stop to count, and when the tier with its number ends."""
+        if self.hours is None:
+            return (self.window(facts.now, facts.perk.zone).ends, facts.member.tier_ends_at)
+        uses = facts.uses.get(self.subject(facts.member), ())
+        return (*(use.at + timedelta(hours=self.hours) for use in uses), facts.member.tier_ends_at)
 
     def tiers(self) -> tuple[str, ...]:
         """Those with a number of their own."""

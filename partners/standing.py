@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from partners.facts import Facts, Refusal, RefusalCode
-from partners.tables import PartnerState, PerkState
+from partners.tables import PartnerState, PerkKind, PerkState
 
 
 class Standing(Protocol):
@@ -50,14 +50,45 @@ def window(facts: Facts) -> Refusal | None:
     return None
 
 
+def review(facts: Facts) -> Refusal | None:
+    """UNDER_REVIEW while staff look into the member's claims on the partner's perks."""
+    return Refusal(RefusalCode.UNDER_REVIEW, "review") if facts.member.under_review else None
+
+
+def option(facts: Facts) -> Refusal | None:
+    """PERK_PAUSED for an option that is closed, ENDED from its cut-off on; without one named, when it is so for all."""
+    options = facts.perk.options
+    if not options:
+        return None
+    meant = facts.perk.option(facts.said.option)
+    considered = options if meant is None else (meant,)
+    if any(one.open and (one.closes_at is None or facts.now < one.closes_at) for one in considered):
+        return None
+    code = RefusalCode.ENDED if any(one.open for one in considered) else RefusalCode.PERK_PAUSED
+    return Refusal(code, "option")
+
+
+def units(facts: Facts) -> Refusal | None:
+    """UNITS_NOT_ALLOWED: more at once than the perk gives."""
+    if 1 <= facts.said.units <= facts.perk.units_max:
+        return None
+    return Refusal(RefusalCode.UNITS_NOT_ALLOWED, "units", required=f"1 to {facts.perk.units_max}")
+
+
 def capacity(facts: Facts) -> Refusal | None:
-    """CAPACITY_EXHAUSTED; a released or expired hold may change that at any time."""
-    return Refusal(RefusalCode.CAPACITY_EXHAUSTED, "capacity") if facts.perk.left == 0 else None
+    """CAPACITY_EXHAUSTED, CODE_POOL_EMPTY for codes; what comes back, or a pool that is released, may change that."""
+    room = facts.room
+    if room is None or room >= max(1, facts.said.units):
+        return None
+    code = RefusalCode.CODE_POOL_EMPTY if facts.perk.kind == PerkKind.CODE else RefusalCode.CAPACITY_EXHAUSTED
+    return Refusal(code, "capacity", required=str(facts.said.units), current=str(room))
 
 
-STANDING: tuple[Standing, ...] = (membership, consent, partner, publication, window, capacity)
+STANDING: tuple[Standing, ...] = (membership, review, consent, partner, publication, window, option, units, capacity)
 
 
 def standing_changes(facts: Facts) -> tuple[datetime | None, ...]:
     """Instants at which one of these may answer differently with no event but time."""
-    return (facts.perk.opens_at, facts.perk.closes_at, facts.member.consent_expires_at)
+    released = (until for pool in facts.perk.pools for _, until in pool.schedule)
+    cut_offs = (option.closes_at for option in facts.perk.options)
+    return (facts.perk.opens_at, facts.perk.closes_at, facts.member.consent_expires_at, *released, *cut_offs)

@@ -68,7 +68,7 @@ def open_resources(
 
     async def claim(perk_id: UUID, claims: Sequence[Claim]) -> Sequence[Claimed]:
         async with connection() as bare:
-            return await claim_batch(bare, perk_id, claims, keys.codes)
+            return await claim_batch(bare, perk_id, claims, keys.codes, programme.ranks)
 
     return Resources(
         sessions,

@@ -180,7 +180,7 @@ class Club:
 
     async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed]:
         async with self.database.connection() as connection:
-            return await claim_batch(connection, claims[0].known.perk_id, claims, self.keys.codes)
+            return await claim_batch(connection, claims[0].known.perk_id, claims, self.keys.codes, self.programme.ranks)
 
     def partner_of(self, hold: Held) -> Actor:
         return partner_actor(self.partners[self.perks[hold.perk_id].partner_id])

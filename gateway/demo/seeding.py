@@ -94,7 +94,9 @@ async def keep_uses(service: Service, entry: PerkEntry, people: Sequence[MemberR
             for known in await learn(connection, asked)
             if known is not None and (decision := decide(known, ranks, now)).eligible
         ][: entry.uses - taken]
-        claimed = await claim_batch(connection, claims[0].known.perk_id, claims, service.keys.codes) if claims else []
+        claimed = (
+            await claim_batch(connection, claims[0].known.perk_id, claims, service.keys.codes, ranks) if claims else []
+        )
         for hold in (one.hold for one in claimed if one.hold is not None):
             await confirm_hold(
                 connection,

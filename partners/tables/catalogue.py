@@ -5,9 +5,22 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from partners.tables.columns import UUID, datetime, document, identity, moment, one_of, reference, state, text
+from partners.tables.columns import (
+    UUID,
+    datetime,
+    digest,
+    document,
+    identity,
+    moment,
+    one_of,
+    reference,
+    state,
+    text,
+    texts,
+)
 
 
 class PartnerKind(StrEnum):
@@ -79,7 +92,8 @@ class Perk(SQLModel, table=True):
     """A catalogue entry. `handle` is `partner/perk`, so that no partner's choice of a name tells of another's.
 
     The window runs from the start of `opens_on` to the *end* of `closes_on` in `time_zone`; null is unbounded.
-    `version` rises with every change that a decision could depend on.
+    `version` rises with every change that a decision could depend on. `settings` are its kind's own
+    (partners/kinds), `waitlist` is null where nobody can wait, and `pooled` says that its units are in pools.
     """
 
     __tablename__ = "perk"
@@ -104,10 +118,46 @@ class Perk(SQLModel, table=True):
     policy_version: int = Field(default=1)
     version: int = Field(default=1)
     created_at: datetime = moment()
+    settings: dict[str, Any] = document(default_factory=dict)
+    waitlist: dict[str, Any] | None = Field(default=None, sa_type=JSONB, nullable=True)
+    currency: str | None = text(nullable=True, default=None)
+    units_max: int = Field(default=1)
+    self_service: bool = Field(default=False)
+    returns_allowance: bool = Field(default=True)
+    pooled: bool = Field(default=False)
+
+
+class PerkOption(SQLModel, table=True):
+    """One variant of a sample or one session of an event; a claim names it by its handle.
+
+    Nothing is claimed, extended or offered after `cut_off_at`.
+    """
+
+    __tablename__ = "perk_option"
+    __table_args__ = (
+        sa.UniqueConstraint("perk_id", "handle"),
+        sa.CheckConstraint("ends_at >= starts_at", name="ends_after_start"),
+        sa.Index("ix_perk_option_ends", "ends_at", postgresql_where=sa.text("ends_at IS NOT NULL")),
+    )
+
+    id: UUID = identity()
+    perk_id: UUID = reference("perk.id")
+    handle: str = text()
+    title: str = text()
+    position: int
+    open: bool = Field(default=True)
+    location: str | None = text(nullable=True, default=None)
+    starts_at: datetime | None = moment(nullable=True, default=None)
+    ends_at: datetime | None = moment(nullable=True, default=None)
+    cut_off_at: datetime | None = moment(nullable=True, default=None)
 
 
 class Policy(SQLModel, table=True):
-    """One version of a perk's rules, kept for ever so that an old decision can be explained."""
+    """One version of a perk's rules, kept for ever so that an old decision can be explained.
+
+    The rest is made of the rules, so that a question reads nothing that they don't need: how far back (in seconds;
+    null: not at all) uses are counted for the member, the household and the device, and which other facts.
+    """
 
     __tablename__ = "policy"
     __table_args__ = (sa.PrimaryKeyConstraint("perk_id", "version"),)
@@ -117,20 +167,82 @@ class Policy(SQLModel, table=True):
     rules: list[dict[str, Any]] = document()
     created_at: datetime = moment()
     created_by: str = text()
+    member_window: int | None = Field(default=None, sa_type=sa.BigInteger)
+    household_window: int | None = Field(default=None, sa_type=sa.BigInteger)
+    device_window: int | None = Field(default=None, sa_type=sa.BigInteger)
+    needs: list[str] = texts()
 
 
 class Capacity(SQLModel, table=True):
-    """How many there are and how many are taken (held or confirmed, not restocked); null units is no limit.
+    """How many there are, how many are taken (held or confirmed, not restocked) and how many are kept for those who
+    wait; null units is no limit. Where a perk has pools, these are their sums.
 
-    Its row is the perk's lock: everything that takes, gives back or changes the perk locks it first.
+    Its row is the perk's lock: everything that takes, gives back or changes the perk locks it first. `waiting` counts
+    who is on the waitlist. `low_at`: the alarm rings when no more than so many are left. `shrink_to`: the capacity
+    goes down to this as units come back.
     """
 
     __tablename__ = "capacity"
     __table_args__ = (
-        sa.CheckConstraint("taken >= 0 AND (units IS NULL OR taken <= units)", name="never_oversold"),
+        sa.CheckConstraint(
+            "taken >= 0 AND kept >= 0 AND (units IS NULL OR taken + kept <= units)", name="never_oversold"
+        ),
+        sa.Index("ix_capacity_kept", "perk_id", postgresql_where=sa.text("waiting > 0")),
         {"postgresql_with": {"fillfactor": "50"}},
     )
 
     perk_id: UUID = reference("perk.id", primary_key=True)
     units: int | None = Field(default=None)
     taken: int = Field(default=0)
+    kept: int = Field(default=0)
+    waiting: int = Field(default=0)
+    low_at: int | None = Field(default=None)
+    shrink_to: int | None = Field(default=None)
+
+
+class Pool(SQLModel, table=True):
+    """Some units of a perk (of one option, where it has options), open only to higher tiers for a time.
+
+    `schedule` lists `{"tier": handle, "until": instant}`, highest tier first: at any moment the first whose `until`
+    is to come says which tier it takes; none: anybody. So a pool is released by the clock and no job.
+    """
+
+    __tablename__ = "pool"
+    __table_args__ = (
+        sa.PrimaryKeyConstraint("perk_id", "number"),
+        sa.CheckConstraint(
+            "taken >= 0 AND kept >= 0 AND (units IS NULL OR taken + kept <= units)", name="never_oversold"
+        ),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    perk_id: UUID = reference("perk.id")
+    number: int = Field(sa_type=sa.SmallInteger)
+    option_id: UUID | None = reference("perk_option.id", default=None, nullable=True)
+    name: str = text()
+    units: int | None = Field(default=None)
+    taken: int = Field(default=0)
+    kept: int = Field(default=0)
+    shrink_to: int | None = Field(default=None)
+    schedule: list[dict[str, Any]] = document(default_factory=list)
+
+
+class PerkCode(SQLModel, table=True):
+    """One code of a partner's pool: given to one redemption, and never to another (partners/kinds/code.py).
+
+    Sealed at rest; `hash` (keyed) finds duplicates without opening any.
+    """
+
+    __tablename__ = "perk_code"
+    __table_args__ = (
+        sa.PrimaryKeyConstraint("perk_id", "hash"),
+        sa.Index("ix_perk_code_free", "perk_id", "number", postgresql_where=sa.text("redemption_id IS NULL")),
+        sa.Index("uq_perk_code_redemption", "redemption_id", unique=True),
+    )
+
+    perk_id: UUID = Field(sa_type=sa.Uuid)
+    hash: bytes = digest()
+    number: int = Field(sa_type=sa.BigInteger, sa_column_args=(sa.Identity(),))
+    sealed: bytes = digest()
+    redemption_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    added_at: datetime = moment()

@@ -4,6 +4,7 @@ keys (docs/decisions/0005-claims.md); `perks doctor` checks the references inste
 from enum import StrEnum
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 from sqlmodel import Field, SQLModel
 
 from partners.tables.columns import UUID, datetime, digest, identity, moment, one_of, state, text
@@ -34,22 +35,41 @@ class IdempotencyKey(SQLModel, table=True):
 class Hold(SQLModel, table=True):
     """Capacity and allowance set aside until `expires_at`.
 
-    `period` and `slot` are the member's n-th use within an allowance period; a hold that gives its use back
-    loses its slot, and the unique index decides between two who want the same one (law 2).
+    `counted` of its `units`, and `counted_amount` of its `amount` in minor units of the perk's currency, count
+    towards the allowances of its member, household and device (law 2); they fall as uses are given back. `pools` and
+    `pool_units` say which pools the units came from. `exclusion` is the group of perks that nobody has two of.
     """
 
     __tablename__ = "hold"
     __table_args__ = (
         one_of("state", HoldState),
-        sa.Index(
-            "uq_hold_allowance",
-            "member_id",
-            "perk_id",
-            "period",
-            "slot",
-            unique=True,
-            postgresql_where=sa.text("slot IS NOT NULL"),
+        sa.CheckConstraint(
+            "units > 0 AND amount >= 0 AND counted BETWEEN 0 AND units AND counted_amount BETWEEN 0 AND amount",
+            name="counted",
         ),
+        sa.Index("ix_hold_uses", "member_id", "perk_id", "held_at", postgresql_where=sa.text("counted > 0")),
+        sa.Index(
+            "ix_hold_household",
+            "household",
+            "perk_id",
+            "held_at",
+            postgresql_where=sa.text("counted > 0 AND household IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_hold_device",
+            "device",
+            "perk_id",
+            "held_at",
+            postgresql_where=sa.text("counted > 0 AND device IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_hold_exclusion",
+            "member_id",
+            "partner_id",
+            "exclusion",
+            postgresql_where=sa.text("counted > 0 AND exclusion IS NOT NULL"),
+        ),
+        sa.Index("ix_hold_entry", "entry_id", postgresql_where=sa.text("entry_id IS NOT NULL")),
         sa.Index("ix_hold_due", "perk_id", "expires_at", postgresql_where=sa.text("state = 'HELD'")),
         sa.Index("uq_hold_code", "code_hash", unique=True),
         sa.Index("ix_hold_member", "member_id", "id"),
@@ -63,8 +83,18 @@ class Hold(SQLModel, table=True):
     claimed_by: str = text()
     tier: str | None = text(nullable=True, default=None)
     policy_version: int
-    period: str | None = text(nullable=True, default=None)
-    slot: int | None = Field(default=None, sa_type=sa.SmallInteger)
+    units: int = Field(default=1)
+    counted: int = Field(default=1)
+    amount: int = Field(default=0, sa_type=sa.BigInteger)
+    counted_amount: int = Field(default=0, sa_type=sa.BigInteger)
+    option_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    pools: list[int] | None = Field(default=None, sa_type=pg.ARRAY(sa.SmallInteger), nullable=True)
+    pool_units: list[int] | None = Field(default=None, sa_type=pg.ARRAY(sa.Integer), nullable=True)
+    household: str | None = text(nullable=True, default=None)
+    device: bytes | None = digest(nullable=True, default=None)
+    exclusion: str | None = text(nullable=True, default=None)
+    entry_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    extensions: int = Field(default=0, sa_type=sa.SmallInteger)
     code_hash: bytes = digest()
     leaf_hash: bytes = digest()
     held_at: datetime = moment()
@@ -83,11 +113,20 @@ class FulfilmentState(StrEnum):
 
 
 class Redemption(SQLModel, table=True):
-    """A confirmed use; only its fulfilment ever changes."""
+    """A confirmed use, of `units` of what was held; only its fulfilment and what was reversed of it ever change."""
 
     __tablename__ = "redemption"
     __table_args__ = (
         one_of("fulfilment", FulfilmentState),
+        sa.CheckConstraint(
+            "units > 0 AND reversed_units BETWEEN 0 AND units AND reversed_amount BETWEEN 0 AND amount",
+            name="never_below_what_was_taken",
+        ),
+        sa.Index(
+            "ix_redemption_option",
+            "option_id",
+            postgresql_where=sa.text("option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED')"),
+        ),
         sa.Index("ix_redemption_partner", "partner_id", "id"),
         sa.Index("ix_redemption_perk", "perk_id", "id"),
         sa.Index("ix_redemption_member", "member_id", "id"),
@@ -104,6 +143,43 @@ class Redemption(SQLModel, table=True):
     confirmed_by: str = text()
     confirmed_at: datetime = moment()
     leaf_hash: bytes = digest()
+    units: int = Field(default=1)
+    amount: int = Field(default=0, sa_type=sa.BigInteger)
+    currency: str | None = text(nullable=True, default=None)
+    option_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    reversals: int = Field(default=0, sa_type=sa.SmallInteger)
+    reversed_units: int = Field(default=0)
+    reversed_amount: int = Field(default=0, sa_type=sa.BigInteger)
+
+
+class FulfilmentMethod(StrEnum):
+    """How a sample reaches its member."""
+
+    PICKUP = "PICKUP"
+    SHIPPING = "SHIPPING"
+
+
+class Fulfilment(SQLModel, table=True):
+    """How a partner keeps its promise of one redemption; the state stands on the redemption itself.
+
+    `address` is sealed, shown to the partner only while it has to deliver and only by consent, and erased after.
+    `checked_in` counts those of a party who came.
+    """
+
+    __tablename__ = "fulfilment"
+    __table_args__ = (sa.CheckConstraint("method IN ('PICKUP', 'SHIPPING')", name="method"),)
+
+    redemption_id: UUID = Field(primary_key=True, sa_type=sa.Uuid)
+    method: str | None = text(nullable=True, default=None)
+    location: str | None = text(nullable=True, default=None)
+    address: bytes | None = digest(nullable=True, default=None)
+    scheduled_at: datetime | None = moment(nullable=True, default=None)
+    carrier: str | None = text(nullable=True, default=None)
+    tracking: str | None = text(nullable=True, default=None)
+    checked_in: int = Field(default=0)
+    fulfilled_at: datetime | None = moment(nullable=True, default=None)
+    updated_at: datetime = moment()
+    updated_by: str = text()
 
 
 class Bearer(StrEnum):
@@ -123,21 +199,132 @@ class Stock(StrEnum):
 
 
 class Reversal(SQLModel, table=True):
-    """The compensating record of a redemption: one at most."""
+    """A compensating record of a redemption, of some or all of its units; `number` counts them from 1."""
 
     __tablename__ = "reversal"
     __table_args__ = (
         one_of("borne_by", Bearer),
         one_of("stock", Stock),
         sa.Index("ix_reversal_perk", "perk_id"),
+        sa.UniqueConstraint("redemption_id", "number"),
+        sa.CheckConstraint("units >= 0 AND amount >= 0 AND units + amount > 0", name="something"),
     )
 
     id: UUID = identity()
-    redemption_id: UUID = Field(sa_type=sa.Uuid, unique=True)
+    redemption_id: UUID = Field(sa_type=sa.Uuid)
+    number: int = Field(default=1, sa_type=sa.SmallInteger)
     perk_id: UUID = Field(sa_type=sa.Uuid)
     reason: str = text()
     borne_by: str = state(Bearer.PARTNER)
     stock: str = state(Stock.RESTOCK)
     reversed_by: str = text()
     reversed_at: datetime = moment()
+    leaf_hash: bytes = digest()
+    units: int = Field(default=1)
+    amount: int = Field(default=0, sa_type=sa.BigInteger)
+    returns_allowance: bool = Field(default=True)
+
+
+class WaitlistState(StrEnum):
+    """WAITING and OFFERED are live; the others are the end."""
+
+    WAITING = "WAITING"
+    OFFERED = "OFFERED"
+    ACCEPTED = "ACCEPTED"
+    LAPSED = "LAPSED"
+    WITHDRAWN = "WITHDRAWN"
+
+
+class WaitlistEntry(SQLModel, table=True):
+    """A member waits for units of a perk, the higher `weight` first, then who came first.
+
+    An offer is a hold with this entry's id; `offers` counts those that were made.
+    """
+
+    __tablename__ = "waitlist_entry"
+    __table_args__ = (
+        one_of("state", WaitlistState),
+        sa.CheckConstraint("units > 0", name="units"),
+        sa.Index(
+            "uq_waitlist_entry_live",
+            "member_id",
+            "perk_id",
+            unique=True,
+            postgresql_where=sa.text("state IN ('WAITING', 'OFFERED')"),
+        ),
+        sa.Index(
+            "ix_waitlist_entry_order",
+            "perk_id",
+            sa.text("weight DESC"),
+            "joined_at",
+            "id",
+            postgresql_where=sa.text("state = 'WAITING'"),
+        ),
+    )
+
+    id: UUID = identity()
+    perk_id: UUID = Field(sa_type=sa.Uuid)
+    partner_id: UUID = Field(sa_type=sa.Uuid)
+    member_id: UUID = Field(sa_type=sa.Uuid)
+    option_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    units: int = Field(default=1)
+    state: str = state(WaitlistState.WAITING)
+    weight: int = Field(default=0)
+    tier: str | None = text(nullable=True, default=None)
+    offers: int = Field(default=0, sa_type=sa.SmallInteger)
+    hold_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    joined_by: str = text()
+    joined_at: datetime = moment()
+    ended_at: datetime | None = moment(nullable=True, default=None)
+
+
+class AccessState(StrEnum):
+    """A right stands until its term ends (LAPSED) or it is taken away (REVOKED)."""
+
+    GRANTED = "GRANTED"
+    LAPSED = "LAPSED"
+    REVOKED = "REVOKED"
+
+
+class AccessGrant(SQLModel, table=True):
+    """A standing right of an ACCESS perk, made by the redemption that confirmed it.
+
+    `used` of `uses_max` (null: no limit) within its term; `on_tier_drop` as partners/kinds/access.py says.
+    """
+
+    __tablename__ = "access_grant"
+    __table_args__ = (
+        one_of("state", AccessState),
+        sa.CheckConstraint("used >= 0 AND (uses_max IS NULL OR used <= uses_max)", name="never_overused"),
+        sa.Index("ix_access_grant_member", "member_id", "id"),
+        sa.Index("ix_access_grant_partner", "partner_id", "id"),
+        sa.Index("ix_access_grant_due", "ends_at", postgresql_where=sa.text("state = 'GRANTED'")),
+    )
+
+    id: UUID = identity()
+    redemption_id: UUID = Field(sa_type=sa.Uuid, unique=True)
+    perk_id: UUID = Field(sa_type=sa.Uuid)
+    partner_id: UUID = Field(sa_type=sa.Uuid)
+    member_id: UUID = Field(sa_type=sa.Uuid)
+    state: str = state(AccessState.GRANTED)
+    tier: str | None = text(nullable=True, default=None)
+    on_tier_drop: str = text()
+    keep_days: int = Field(default=0)
+    uses_max: int | None = Field(default=None)
+    used: int = Field(default=0)
+    starts_at: datetime = moment()
+    ends_at: datetime | None = moment(nullable=True, default=None)
+    ended_at: datetime | None = moment(nullable=True, default=None)
+
+
+class AccessUse(SQLModel, table=True):
+    """One use of a standing right."""
+
+    __tablename__ = "access_use"
+    __table_args__ = (sa.Index("ix_access_use_grant", "grant_id", "id"),)
+
+    id: UUID = identity()
+    grant_id: UUID = Field(sa_type=sa.Uuid)
+    used_at: datetime = moment()
+    used_by: str = text()
     leaf_hash: bytes = digest()

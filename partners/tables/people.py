@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 from sqlmodel import Field, SQLModel, col
 
 from partners.tables.columns import UUID, datetime, digest, identity, moment, one_of, reference, state, text, texts
@@ -17,10 +18,16 @@ class MemberState(StrEnum):
 
 class Member(SQLModel, table=True):
     """The person. `version` rises with every change of tier, consent or state, so that a decision made on
-    older facts is noticed where it counts; `audit_salt` hides the member in the log (SHA-256(salt || id))."""
+    older facts is noticed where it counts; `audit_salt` hides the member in the log (SHA-256(salt || id)).
+
+    `labels` are the segments of the operator's own system, `score` is the weighted sum of activities over the trailing
+    window, and `reviews` are the partners for whose perks staff look into the member's claims."""
 
     __tablename__ = "member"
-    __table_args__ = (one_of("state", MemberState),)
+    __table_args__ = (
+        one_of("state", MemberState),
+        sa.CheckConstraint("birth_month BETWEEN 1 AND 12", name="birth_month"),
+    )
 
     id: UUID = identity()
     external_id: str = text(unique=True)
@@ -30,6 +37,11 @@ class Member(SQLModel, table=True):
     created_at: datetime = moment()
     audit_salt: bytes = digest()
     version: int = Field(default=1)
+    household: str | None = text(nullable=True, default=None)
+    birth_month: int | None = Field(default=None, sa_type=sa.SmallInteger)
+    labels: list[str] = texts()
+    score: int = Field(default=0, sa_type=sa.BigInteger)
+    reviews: list[UUID] = Field(default_factory=list, sa_type=pg.ARRAY(sa.Uuid), nullable=False)
 
 
 class MemberAlias(SQLModel, table=True):

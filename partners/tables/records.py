@@ -45,6 +45,8 @@ class DisclosureKind(StrEnum):
     ELIGIBILITY = "ELIGIBILITY"
     CATALOGUE = "CATALOGUE"
     REDEMPTIONS = "REDEMPTIONS"
+    ADDRESS = "ADDRESS"
+    SERVICE = "SERVICE"
 
 
 class Disclosure(SQLModel, table=True):
