@@ -22,6 +22,7 @@ SCOPES: Mapping[CallerKind, Mapping[str, str]] = {
         "redemptions:read": "Read redemptions of your own perks.",
         "redemptions:write": "Confirm holds of your own perks, which redeems them.",
         "redemptions:reverse": "Reverse redemptions of your own perks.",
+        "member.address:read": "Read the address that a member who consented gave for a delivery of yours.",
     },
     CallerKind.MEMBER: {
         "me:read": "Read your own membership, perks and redemptions.",

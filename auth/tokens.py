@@ -160,6 +160,21 @@ class TokenVerifier:
             self._known.popitem(last=False)
         return caller
 
+    def require_alive(self, caller: Caller, generation: int, now: datetime) -> None:
+        """For a caller who stays: Unauthenticated once its token has expired, was revoked, or may be signed with a key
+        that was dropped since the `generation` in which it came."""
+        if caller.expires_at is not None and now >= caller.expires_at:
+            raise Unauthenticated("the access token has expired")
+        if self._denied.denies(caller):
+            raise Unauthenticated("the access token was revoked")
+        if generation != self._ring.dropped:
+            raise Unauthenticated("a signing key was dropped: send the access token again")
+
+    @property
+    def generation(self) -> int:
+        """Rises when a signing key is dropped."""
+        return self._ring.dropped
+
     async def verify(self, token: bytes, now: datetime) -> Caller:
         """The caller that a bare token speaks for, whether it is bound to a key or not; remembers nothing."""
         if self._outside is not None and issuer_of(token) not in (None, self._authority.issuer):

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,25 +15,30 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from auth import routes as oauth
-from auth.admission import Admission
 from auth.dpop import Proofs
 from auth.keys import KeyRing, ensure_signing_key
 from auth.revocations import DenySet
 from auth.server import Foundation
 from auth.tokens import Authority, TokenVerifier
-from gateway import health, pages
+from gateway import code_uploads, health, pages
 from gateway.announcer import Announcer, open_announcer
 from gateway.database import Database, open_database
-from gateway.housekeeping import keep_pruning, keep_sweeping
+from gateway.door import Door
+from gateway.housekeeping import keep_closing, keep_pruning, keep_scoring, keep_sweeping
+from gateway.live import News, open_news
 from gateway.migrations import require_migrated
 from gateway.outside import Outside, open_outside
 from gateway.rate_limits import RateLimits
 from gateway.sequencer import keep_sequencing
 from gateway.settings import Settings, SettingsInvalid
+from gateway.settling import keep_settling
+from gateway.waitlists import Promoter, keep_promoting
+from partners.errors import PerksError
+from partners.feeds import Feeds
 from partners.keys import Keys, derive_keys
 from partners.log import origin_of
 from partners.programme import Programme, keep_programme, read_programme, require_programme
-from schema.context import Context, Resources, open_resources
+from schema.context import Resources, open_resources
 from schema.http import GraphQLEndpoint
 from schema.root import SCHEMA
 
@@ -68,6 +73,7 @@ class Service:
     limits: RateLimits
     proofs: Proofs
     outside: Outside
+    news: News
     clock: Clock
 
 
@@ -99,8 +105,11 @@ async def open_service(
         announcer = await closing.enter_async_context(open_announcer(database, settings.redis_url, secret, ring, clock))
         limits = RateLimits(cache)
         keys = derive_keys(secret)
-        resources = resources_on(database, programme, keys, limits)
+        feeds = Feeds(clock, tell_of_reading)
+        resources = resources_on(database, programme, keys, limits, feeds)
         closing.push_async_callback(resources.claims.close)
+        closing.push_async_callback(resources.availability.close)
+        closing.push_async_callback(feeds.close)
         yield Service(
             settings,
             database,
@@ -115,6 +124,7 @@ async def open_service(
             limits,
             Proofs(cache, secret, settings.address),
             await closing.enter_async_context(open_outside(settings, database.reading)),
+            await closing.enter_async_context(open_news(database, settings.redis_url, secret, feeds)),
             clock,
         )
 
@@ -128,7 +138,7 @@ def open_cache(address: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-def resources_on(database: Database, programme: Programme, keys: Keys, limits: RateLimits) -> Resources:
+def resources_on(database: Database, programme: Programme, keys: Keys, limits: RateLimits, feeds: Feeds) -> Resources:
     """What resolvers reach."""
     return open_resources(
         sessions=database.sessions,
@@ -138,6 +148,7 @@ def resources_on(database: Database, programme: Programme, keys: Keys, limits: R
         keys=keys,
         try_code=limits.hold_code,
         right_code=limits.right_hold_code,
+        feeds=feeds,
     )
 
 
@@ -150,15 +161,30 @@ def authority_of(settings: Settings) -> Authority:
 @asynccontextmanager
 async def working(service: Service) -> AsyncIterator[None]:
     """Runs the workers beside whatever else the process does, and waits for them at the end."""
-    stop = asyncio.Event()
+    stop, freed = asyncio.Event(), service.resources.freed
     workers = {
-        "sweeper": keep_sweeping(service.database, service.clock, stop),
+        "sweeper": keep_sweeping(service.database, service.clock, stop, freed),
+        "promoter": keep_promoting(
+            Promoter(service.database, service.programme, service.keys, service.clock), freed, stop
+        ),
+        "settler": keep_settling(service.database, service.clock, stop),
+        "closer": keep_closing(service.database, service.clock, stop),
         "pruner": keep_pruning(
             service.database, timedelta(days=service.settings.disclosures_kept_days), service.clock, stop
         ),
+        "scorer": keep_scoring(service.database, service.programme, service.clock, stop),
         "publisher": service.announcer.keep_publishing(stop),
         "follower": service.announcer.keep_following(stop),
-        "sequencer": keep_sequencing(service.database, service.keys.log, origin_of(service.settings.address), stop),
+        "sequencer": keep_sequencing(
+            service.database,
+            service.keys.log,
+            origin_of(service.settings.address),
+            stop,
+            grown=service.news.announce,
+        ),
+        "news publisher": service.news.keep_publishing(stop),
+        "news follower": service.news.keep_following(stop),
+        "news reader": service.news.keep_reading(stop),
     }
     tasks = [asyncio.create_task(work, name=name) for name, work in workers.items()]
     for task in tasks:
@@ -168,6 +194,12 @@ async def working(service: Service) -> AsyncIterator[None]:
     finally:
         stop.set()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def tell_of_reading(fault: Exception) -> None:
+    """What is followed could not be read; it is read again."""
+    if not isinstance(fault, PerksError):
+        log.warning("following.waiting", fault=type(fault).__name__, detail=str(fault))
 
 
 def tell_of_death(task: asyncio.Task[None]) -> None:
@@ -193,8 +225,9 @@ class Gateway:
             service = await closing.enter_async_context(open_service(self._settings, clock=self._clock))
             if self._work:
                 await closing.enter_async_context(working(service))
+            door = door_of(service)
             self._graphql = GraphQLEndpoint(
-                SCHEMA, admit=admission(service), graphiql=self._settings.graphiql, folder=OPERATIONS
+                SCHEMA, admit=door.admit, again=door.again, graphiql=self._settings.graphiql, folder=OPERATIONS
             )
             self._router.router.routes[:] = routes_of(service, self._graphql)
             # What was made at start stays for ever: full collections need not visit it again and again.
@@ -210,8 +243,8 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
-        if scope["type"] == "http" and scope["path"] == GRAPHQL_PATH and self._graphql is not None:
-            await self._graphql(scope, receive, send)
+        if self._graphql is not None and scope["type"] != "lifespan" and scope["path"] == GRAPHQL_PATH:
+            await (self._graphql if scope["type"] == "http" else self._graphql.websocket)(scope, receive, send)
         else:
             await self._router(scope, receive, send)
 
@@ -222,6 +255,7 @@ def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
         Route(GRAPHQL_PATH, graphql),
         *oauth.routes(foundation_of(service)),
         *health.routes(service.database, service.cache),
+        *code_uploads.routes(service),
         *pages.routes(service),
     ]
 
@@ -241,21 +275,7 @@ def foundation_of(service: Service) -> Foundation:
     )
 
 
-def admission(service: Service) -> Callable[[Scope], Awaitable[Context]]:
-    """Turns a request's headers into its context: the caller from the token, the clock read once."""
-    verifier, clock, resources = (
-        TokenVerifier(service.ring, service.authority, service.denied, service.outside.issuers),
-        service.clock,
-        service.resources,
-    )
-    full = Admission(verifier, service.proofs, GRAPHQL_PATH)
-
-    async def admit(scope: Scope) -> Context:
-        authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
-        now = clock()
-        caller = verifier.cached(authorization, now)
-        if caller is None or caller.key_thumbprint is not None:
-            caller = await full.caller(scope, authorization, now)
-        return Context(caller, now, scope["state"]["request_id"], resources)
-
-    return admit
+def door_of(service: Service) -> Door:
+    """Where callers of the API come in."""
+    verifier = TokenVerifier(service.ring, service.authority, service.denied, service.outside.issuers)
+    return Door(verifier, service.proofs, GRAPHQL_PATH, service.clock, service.resources)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from gateway.commands import audit, clients, imports, keys, partners, people, schema, tokens
+from gateway.commands import audit, clients, codes, imports, keys, partners, people, schema, tokens
 from gateway.commands.demo import demo
 from gateway.commands.doctor import doctor
 from gateway.embedded import EmbeddedError
@@ -82,6 +82,7 @@ app.command()(doctor)
 app.add_typer(imports.app, name="import")
 app.add_typer(partners.app, name="partners")
 app.add_typer(clients.app, name="clients")
+app.add_typer(codes.app, name="codes")
 app.add_typer(people.app, name="people")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(keys.app, name="keys")

@@ -1,8 +1,7 @@
 """The workers that end what is overdue, so that nothing is held while somebody waits, and forget what is long over."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -10,15 +9,23 @@ from uuid import UUID
 import structlog
 
 from gateway.database import Database
+from partners.actors import SYSTEM
+from partners.check_ins import mark_no_shows
+from partners.deliveries import erase_addresses
 from partners.holds import expire_overdue
+from partners.programme import Programme
+from partners.promotion import end_departed
+from partners.scoring import score_everybody
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
 log = structlog.get_logger()
 
-SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 0.5
 PRUNE_SECONDS = 60.0
+CLOSE_SECONDS = 60.0
+SCORE_SECONDS = 86_400.0
 PAUSE_FACTOR_MAX = 32
 BATCH_MAX = 1_000
 FIRST_ID = UUID(int=0)
@@ -54,14 +61,19 @@ SELECT (SELECT id FROM few ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) F
 """
 
 
-async def keep_sweeping(database: Database, clock: Callable[[], datetime], stop: asyncio.Event) -> None:
-    """Expires overdue holds every second until told to stop; an outage is waited out, longer each time."""
+async def keep_sweeping(
+    database: Database, clock: Callable[[], datetime], stop: asyncio.Event, freed: asyncio.Event
+) -> None:
+    """Expires overdue holds and ends the waits of those who may not wait on, twice a second until told to stop; then
+    something is `freed`. An outage is waited out, longer each time."""
 
     async def sweep() -> None:
         async with database.connection() as connection:
             expired = await expire_overdue(connection, clock())
-        if expired:
-            log.info("holds_expired", count=expired)
+            departed = await end_departed(connection, clock())
+        if expired or departed:
+            freed.set()
+            log.info("swept", holds_expired=expired, waits_ended=departed)
 
     await keep_doing("sweep", sweep, SWEEP_SECONDS, stop)
 
@@ -83,8 +95,55 @@ async def keep_pruning(
     await keep_doing("prune", prune, PRUNE_SECONDS, stop)
 
 
-async def keep_doing(name: str, do: Callable[[], Awaitable[None]], seconds: float, stop: asyncio.Event) -> None:
-    """Does it every so many seconds; after a failure later, and later each time."""
+async def keep_closing(database: Database, clock: Callable[[], datetime], stop: asyncio.Event) -> None:
+    """Marks who never came to an event, and erases addresses that were kept for long enough, every minute."""
+
+    async def close() -> None:
+        async with database.connection() as connection:
+            missed = await all_batches(mark_no_shows, connection, clock(), stop)
+            erased = await all_batches(erase_addresses, connection, clock(), stop)
+        if missed or erased:
+            log.info("fulfilments_closed", no_shows=missed, addresses=erased)
+
+    await keep_doing("close", close, CLOSE_SECONDS, stop)
+
+
+async def keep_scoring(
+    database: Database, programme: Programme, clock: Callable[[], datetime], stop: asyncio.Event
+) -> None:
+    """Works every score out anew, every day: what is older than the window no longer counts."""
+
+    async def score() -> None:
+        async with database.connection() as connection:
+            changed = await score_everybody(connection, programme, SYSTEM, clock())
+        if changed:
+            log.info("scored", changed=changed)
+
+    await keep_doing("score", score, SCORE_SECONDS, stop)
+
+
+async def all_batches(
+    do: Callable[["Connection[Any]", datetime], Awaitable[int]],
+    connection: "Connection[Any]",
+    now: datetime,
+    stop: asyncio.Event,
+) -> int:
+    """Does it until there is nothing left to do, or until told to stop; how many."""
+    done = 0
+    while not stop.is_set() and (some := await do(connection, now)):
+        done += some
+    return done
+
+
+async def keep_doing(
+    name: str,
+    do: Callable[[], Awaitable[None]],
+    seconds: float,
+    stop: asyncio.Event,
+    *,
+    wake: asyncio.Event | None = None,
+) -> None:
+    """Does it every so many seconds, and at once when told to `wake`; after a failure later, and later each time."""
     factor = 1
     while not stop.is_set():
         try:
@@ -93,8 +152,15 @@ async def keep_doing(name: str, do: Callable[[], Awaitable[None]], seconds: floa
         except Exception as fault:
             factor = min(2 * factor, PAUSE_FACTOR_MAX)
             log.warning(f"{name}_failed", fault=type(fault).__name__, next_try_s=factor * seconds)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), factor * seconds)
+        await first_of((stop,) if wake is None or factor > 1 else (stop, wake), factor * seconds)
+
+
+async def first_of(events: Collection[asyncio.Event], seconds: float) -> None:
+    """Waits for one of the events, or for so long."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 async def prune_expired(connection: "Connection[Any]", now: datetime, stop: asyncio.Event | None = None) -> int:

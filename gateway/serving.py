@@ -5,6 +5,7 @@ import socket
 from contextlib import closing
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from auth.identity import read_identity
@@ -13,8 +14,20 @@ from gateway.logs import configure_logs
 from gateway.running import announce
 from gateway.settings import Settings, SettingsInvalid, read_settings
 from partners.programme import read_programme
+from schema.limits import Limits
 
 BACKLOG = 2048
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn's, except that a stopping server wakes whoever waits to hear from the client while it answers: an event
+    stream, which would never end by itself (schema/event_streams.py)."""
+
+    def shutdown(self) -> None:
+        """Called once, when the server stops."""
+        super().shutdown()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.message_event.set()
 
 
 def create_app() -> Gateway:
@@ -58,13 +71,18 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def config(app: object, settings: Settings) -> uvicorn.Config:
-    """uvicorn on uvloop and httptools, without the logs that we write ourselves."""
+    """uvicorn on uvloop and httptools, without the logs that we write ourselves, and without compression of what goes
+    over WebSockets: messages are small, and a window for each would not be."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         factory=isinstance(app, str),
         loop="uvloop",
-        http="httptools",
-        ws="none",
+        http=Http,
+        ws="websockets-sansio",
+        ws_max_size=Limits().body,
+        ws_ping_interval=20,
+        ws_ping_timeout=20,
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,

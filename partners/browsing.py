@@ -5,13 +5,29 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from asyncpg import Connection
 
 from partners.actors import Actor, ActorKind
-from partners.eligibility import COLUMNS, JOINS, Known, known_of
+from partners.eligibility import Known, known_of
+from partners.reading import COLUMNS, JOINS
 from partners.references import Asker, MemberRef, PerkRef
 from partners.tables.columns import new_id
 from partners.values import value
+
+
+@value
+class Detail:
+    """What is written on a perk beyond its first page; titles and places of its options, and names of its pools, in
+    the order of the facts."""
+
+    settings: dict[str, Any]
+    waitlist: dict[str, Any] | None
+    self_service: bool
+    returns_allowance: bool
+    low_at: int | None
+    options: Sequence[tuple[str, str | None]]
+    pools: Sequence[str]
 
 
 @value
@@ -26,6 +42,7 @@ class Offered:
     partner_name: str
     partner_kind: str
     known: Known
+    detail: Detail | None = None
 
 
 @value
@@ -44,11 +61,19 @@ class OfferFilter:
         return cls(ids=None if reference.id is None else [reference.id], handle=reference.handle)
 
 
-def offered(conditions: Sequence[str], disclosed: str) -> str:
+DETAIL = """,
+    p.settings::text, p.waitlist::text AS waitlist_terms, p.self_service, p.returns_allowance, c.low_at,
+    CASE WHEN p.pooled THEN (SELECT json_agg(json_build_array(o.title, o.location) ORDER BY o.position)::text
+      FROM perk_option o WHERE o.perk_id = p.id) END AS option_titles,
+    CASE WHEN p.pooled THEN (SELECT json_agg(o.name ORDER BY o.number)::text
+      FROM pool o WHERE o.perk_id = p.id) END AS pool_names"""
+
+
+def offered(conditions: Sequence[str], disclosed: str, detail: str) -> str:
     """The statement for these conditions on a perk `k` and its partner `o`: only those that are given, so that one
     plan serves all of its uses. It keeps what was told as one disclosure for the whole page, when it is to be kept."""
     return f"""
-WITH answer AS MATERIALIZED ({COLUMNS},
+WITH answer AS MATERIALIZED ({COLUMNS}{detail},
     p.handle, p.kind, p.title, p.description, b.handle AS partner_handle, b.name AS partner_name, b.kind AS partner_kind
   FROM (SELECT k.id AS perk, $5::timestamptz AS now, $8::text AS scope, coalesce($3::uuid,
       (SELECT a.member_id FROM member_alias a WHERE a.partner_id = $1::uuid AND a.alias = $2::text),
@@ -77,6 +102,7 @@ async def browse(
     asker: Asker | None = None,
     first: int,
     after: UUID | None = None,
+    detailed: bool = False,
 ) -> list[Offered]:
     """Offers in the order they were made, as many as `first`, with what is known of `member`.
 
@@ -114,11 +140,25 @@ async def browse(
     if asker is not None and asker.client_id is not None:
         arguments += [new_id(), asker.client_id]
         disclosed = DISCLOSED.format(len(arguments) - 1, len(arguments))
-    rows = await connection.fetch(offered(conditions, disclosed), *arguments)
-    return [offered_of(row, partner_id is not None, now) for row in rows]
+    rows = await connection.fetch(offered(conditions, disclosed, DETAIL if detailed else ""), *arguments)
+    return [offered_of(row, partner_id is not None, now, detailed) for row in rows]
 
 
-def offered_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Offered:
+def detail_of(row: Mapping[str, Any]) -> Detail:
+    """The rest of a row."""
+    waitlist, options, pools = row["waitlist_terms"], row["option_titles"], row["pool_names"]
+    return Detail(
+        orjson.loads(row["settings"]),
+        None if waitlist is None else orjson.loads(waitlist),
+        row["self_service"],
+        row["returns_allowance"],
+        row["low_at"],
+        () if options is None else [(title, location) for title, location in orjson.loads(options)],
+        () if pools is None else orjson.loads(pools),
+    )
+
+
+def offered_of(row: Mapping[str, Any], partner_asks: bool, now: datetime, detailed: bool) -> Offered:
     """One row in the domain's words."""
     return Offered(
         row["handle"],
@@ -129,4 +169,5 @@ def offered_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Off
         row["partner_name"],
         row["partner_kind"],
         known_of(row, partner_asks, now),
+        detail_of(row) if detailed else None,
     )

@@ -1,12 +1,11 @@
 """Partners and perks: who offers what, and how an offer changes. Out of sight and not there are one answer."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import true
+from sqlalchemy import text, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
@@ -14,60 +13,14 @@ from sqlmodel import col, select
 from partners import audit, tables
 from partners.actors import Actor, ActorKind
 from partners.errors import BadInput, Conflict, NotFound
-from partners.policies import reads_of, stored, validate_rules
-from partners.programme import HANDLE, Programme, zones
+from partners.kinds import KINDS
+from partners.options import keep_units, wished
+from partners.perk_settings import TITLE_LENGTH_MAX, PerkSettings, Terms, check_settings, has_options
+from partners.policies import reads_of, stored
+from partners.programme import HANDLE, Programme
 from partners.references import PerkRef
 from partners.rules import RULES
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
-
-TITLE_LENGTH_MAX = 200
-DESCRIPTION_LENGTH_MAX = 5_000
-UNITS_MAX = 1_000_000_000
-HOLD_SECONDS = (60, 86_400)
-REVERSAL_DAYS_MAX = 3_650
-
-
-@dataclass(frozen=True, slots=True)
-class PerkSettings:
-    """What an offer says, whole: `rules` as their author wrote them, `units` None for no limit."""
-
-    title: str
-    time_zone: str
-    description: str = ""
-    opens_on: date | None = None
-    closes_on: date | None = None
-    units: int | None = None
-    hold_seconds: int = 900
-    reversal_days: int = 90
-    rules: Sequence[Mapping[str, Any]] = ()
-
-
-def check_settings(settings: PerkSettings, programme: Programme) -> list[dict[str, Any]]:
-    """The rules in their stored form; BadInput names the first thing that can't be."""
-    faults = [
-        (not 1 <= len(settings.title.strip()) <= TITLE_LENGTH_MAX, f"title: 1 to {TITLE_LENGTH_MAX} characters"),
-        (
-            len(settings.description) > DESCRIPTION_LENGTH_MAX,
-            f"description: at most {DESCRIPTION_LENGTH_MAX} characters",
-        ),
-        (settings.time_zone not in zones(), f"timeZone: unknown time zone {settings.time_zone!r}"),
-        (
-            bool(settings.opens_on and settings.closes_on and settings.closes_on < settings.opens_on),
-            "closesOn: not before opensOn",
-        ),
-        (settings.opens_on == date.min, "opensOn: after 0001-01-01"),
-        (settings.closes_on == date.max, "closesOn: before 9999-12-31"),
-        (settings.units is not None and not 0 <= settings.units <= UNITS_MAX, f"capacity: 0 to {UNITS_MAX}"),
-        (
-            not HOLD_SECONDS[0] <= settings.hold_seconds <= HOLD_SECONDS[1],
-            f"holdSeconds: {HOLD_SECONDS[0]} to {HOLD_SECONDS[1]}",
-        ),
-        (not 0 <= settings.reversal_days <= REVERSAL_DAYS_MAX, f"reversalDays: 0 to {REVERSAL_DAYS_MAX}"),
-    ]
-    for wrong, message in faults:
-        if wrong:
-            raise BadInput(message)
-    return stored(validate_rules([dict(one) for one in settings.rules], programme.ranks))
 
 
 async def create_partner(
@@ -104,15 +57,24 @@ async def create_perk(
 ) -> tables.Perk:
     """A draft of a partner's; its handle becomes `partner/perk`. Conflict when the partner has one so named."""
     check_handle(handle)
-    rules = check_settings(settings, programme)
+    terms = check_settings(settings, kind, programme)
     perk = tables.Perk(
-        partner_id=partner.id, handle=f"{partner.handle}/{handle}", kind=kind, created_at=now, **columns_of(settings)
+        partner_id=partner.id,
+        handle=f"{partner.handle}/{handle}",
+        kind=kind,
+        created_at=now,
+        **{"self_service": terms.kind.self_service} | columns_of(settings, terms),
     )
+    perk.pooled = bool(terms.options or terms.pools)
     statement = insert(tables.Perk).values(perk.model_dump()).on_conflict_do_nothing()
     if await session.scalar(statement.returning(col(tables.Perk.id))) is None:
         raise Conflict("a perk with this handle exists already")
-    session.add(new_policy(perk, rules, actor, now))
-    session.add(tables.Capacity(perk_id=perk.id, units=settings.units))
+    session.add(new_policy(perk, terms.rules, actor, now))
+    capacity = tables.Capacity(perk_id=perk.id, units=settings.units, low_at=settings.low_at)
+    if not terms.kind.counted_by_hand:
+        capacity.units = 0
+    session.add(capacity)
+    await keep_units(session, perk, capacity, terms, settings.units)
     await audit.record(session, "perk.created", subject_of(perk), actor, now)
     return perk
 
@@ -129,9 +91,10 @@ def new_policy(perk: tables.Perk, rules: list[dict[str, Any]], actor: Actor, now
     )
 
 
-def columns_of(settings: PerkSettings) -> dict[str, Any]:
+def columns_of(settings: PerkSettings, terms: Terms) -> dict[str, Any]:
     """The settings that are columns of the perk's own row."""
-    return {
+    said = {} if settings.self_service is None else {"self_service": settings.self_service}
+    return said | {
         "title": settings.title.strip(),
         "description": settings.description,
         "time_zone": settings.time_zone,
@@ -139,7 +102,29 @@ def columns_of(settings: PerkSettings) -> dict[str, Any]:
         "closes_on": settings.closes_on,
         "hold_seconds": settings.hold_seconds,
         "reversal_days": settings.reversal_days,
+        "settings": terms.settings,
+        "waitlist": terms.waitlist,
+        "currency": settings.currency,
+        "units_max": settings.units_max,
+        "returns_allowance": settings.returns_allowance,
     }
+
+
+SAME = (
+    "title",
+    "description",
+    "time_zone",
+    "opens_on",
+    "closes_on",
+    "hold_seconds",
+    "reversal_days",
+    "settings",
+    "waitlist",
+    "currency",
+    "units_max",
+    "self_service",
+    "returns_allowance",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +135,20 @@ class Offer:
     partner: tables.Partner
     policy: tables.Policy
     capacity: tables.Capacity
+
+    @property
+    def settings(self) -> PerkSettings:
+        """What it says now; how many there are is said by its options, where it has any."""
+        said = {name: getattr(self.perk, name) for name in SAME}
+        units = wished(self.capacity) if KINDS[PerkKind(self.perk.kind)].counted_by_hand else None
+        return PerkSettings(**said, units=units, rules=self.policy.rules, low_at=self.capacity.low_at)
+
+    def changed(self, **said: Any) -> PerkSettings:
+        """What it says now with what is `said` instead. Units that are not said stay as many, unless options say."""
+        settings = replace(self.settings, **said)
+        if "units" not in said and has_options(PerkKind(self.perk.kind), settings):
+            return replace(settings, units=None)
+        return settings
 
 
 async def lock_offer(session: AsyncSession, reference: PerkRef, actor: Actor) -> Offer:
@@ -179,22 +178,27 @@ async def update_perk(
     programme: Programme,
     actor: Actor,
     now: datetime,
+    stop_claims: bool = False,
 ) -> Offer:
     """Changes a locked offer. New rules make a new version of the policy; what is held keeps the old one's yes.
 
-    Conflict when the capacity would fall below what is taken.
+    Conflict when units would fall below what is taken; with `stop_claims` there are no new claims and they shrink to
+    it as units come back. Conflict when the currency of what is taken would change.
     """
-    rules = check_settings(settings, programme)
-    perk, capacity = offer.perk, offer.capacity
-    if settings.units is not None and settings.units < capacity.taken:
-        raise Conflict(f"{capacity.taken} are taken: the capacity can't be {settings.units}", taken=capacity.taken)
-    for column, value in columns_of(settings).items():
+    perk, capacity, policy = offer.perk, offer.capacity, offer.policy
+    terms = check_settings(settings, PerkKind(perk.kind), programme)
+    # What is overdue counts as taken until it is swept.
+    await session.execute(text("SELECT expire_holds(:perk, :now)"), {"perk": perk.id, "now": now})
+    await session.refresh(capacity)
+    if capacity.taken and perk.currency not in (None, settings.currency):
+        raise Conflict(f"currency: {capacity.taken} are taken in {perk.currency}", taken=capacity.taken)
+    await keep_units(session, perk, capacity, terms, settings.units, stop_claims=stop_claims)
+    for column, value in columns_of(settings, terms).items():
         setattr(perk, column, value)
-    capacity.units = settings.units
-    policy = offer.policy
-    if rules != stored(RULES.validate_python(policy.rules)):
+    capacity.low_at = settings.low_at
+    if terms.rules != stored(RULES.validate_python(policy.rules)):
         perk.policy_version += 1
-        policy = new_policy(perk, rules, actor, now)
+        policy = new_policy(perk, terms.rules, actor, now)
         session.add(policy)
     perk.version += 1
     await audit.record(session, "perk.updated", subject_of(perk), actor, now)

@@ -23,8 +23,11 @@ SCOPES = {
     "redemptions:read": "See which of its perks you used.",
     "redemptions:write": "Record that you used a perk.",
     "redemptions:reverse": "Take such a record back.",
+    "member.address:read": "See the address you give for a delivery, until it is sent.",
 }
 """What a member can let a partner do, by the name of the scope, in the words that the member reads."""
+USUAL = frozenset(SCOPES) - {"member.address:read"}
+"""What is meant where nobody says which: an address is given on purpose only."""
 
 
 async def grant_consent(
@@ -33,7 +36,7 @@ async def grant_consent(
     partner_id: UUID,
     *,
     purpose: str,
-    scopes: Collection[str] = frozenset(SCOPES),
+    scopes: Collection[str] = USUAL,
     expires_at: datetime | None,
     pairwise_key: bytes,
     actor: Actor,
@@ -80,7 +83,7 @@ def check_scopes(scopes: Collection[str]) -> None:
     if unknown := sorted(set(scopes) - SCOPES.keys()):
         raise BadInput(f"scopes: nobody can consent to {', '.join(unknown)}", unknownScopes=unknown)
     if not scopes:
-        raise BadInput("scopes: at least one; leave them out for all")
+        raise BadInput("scopes: at least one; leave them out for the usual ones")
 
 
 async def withdraw_consent(

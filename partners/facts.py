@@ -51,11 +51,16 @@ class RefusalCode(StrEnum):
     WRONG_STATE = "WRONG_STATE"
     STALE_REVISION = "STALE_REVISION"
     FORM_INVALID = "FORM_INVALID"
+    QUOTE_EXPIRED = "QUOTE_EXPIRED"
     HOLD_EXPIRED = "HOLD_EXPIRED"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     REVERSAL_WINDOW_CLOSED = "REVERSAL_WINDOW_CLOSED"
     ALREADY_REVERSED = "ALREADY_REVERSED"
     NOT_AVAILABLE = "NOT_AVAILABLE"
+
+
+UNITS_MISSING = frozenset({RefusalCode.CAPACITY_EXHAUSTED, RefusalCode.CODE_POOL_EMPTY})
+"""What others may give back, and what a waitlist is for."""
 
 
 @value
@@ -73,16 +78,19 @@ class Refusal:
 class Circumstances:
     """What a caller says about a claim beyond who and what: how many units, which option by its handle, an amount in
     minor units of the perk's currency, the device as its keyed hash, and the place in millionths of a degree (WGS 84,
-    latitude and longitude)."""
+    latitude and longitude). `waited`: it is an offer to who waits, made by nobody else."""
 
     units: int = 1
     option: str | None = None
     amount: int = 0
     device: bytes | None = None
     place: tuple[int, int] | None = None
+    waited: bool = False
 
 
 NOTHING_SAID = Circumstances()
+HEAD_START = timedelta(seconds=5)
+"""What the clock releases to everybody is for those who wait first."""
 
 
 @value
@@ -100,6 +108,7 @@ class MemberFacts:
 
     `linked_at` is when the consent to the perk's partner was given. `claimed_at`, the member's claims on all perks of
     the partner, and `exclusions`, the groups of those it holds or has, are read only where a rule needs them.
+    `to_partner`: a partner will read the answer, so it must not tell what would match a member (law 8).
     """
 
     state: str
@@ -118,6 +127,7 @@ class MemberFacts:
     under_review: bool = False
     claimed_at: tuple[datetime, ...] = ()
     exclusions: frozenset[str] = frozenset()
+    to_partner: bool = False
 
     @property
     def suspended(self) -> bool:
@@ -227,11 +237,12 @@ class Facts:
 
     def open_pools(self, option_id: UUID | None) -> list[PoolFacts]:
         """The pools of an option (None: of a perk without any) that are open to the member now, those kept for the
-        highest tier first."""
+        highest tier first. While somebody waits, others come to a pool a moment after the clock released it."""
+        now = self.now - HEAD_START if self.perk.waiting and not self.said.waited else self.now
         reach = [
             (0 if tier is None else self.ranks.get(tier, 0), pool)
             for pool in self.perk.pools
-            if pool.option_id == option_id and ((tier := pool.tier_at(self.now)) is None or self.is_at_least(tier))
+            if pool.option_id == option_id and ((tier := pool.tier_at(now)) is None or self.is_at_least(tier))
         ]
         return [pool for _, pool in sorted(reach, key=lambda one: (-one[0], one[1].number))]
 

@@ -8,10 +8,19 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
 
 from partners.errors import BadInput
 from partners.facts import start_of_day
+from partners.rules.who import LABEL
 from partners.tables import MemberState, PerkKind, PerkState
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -20,6 +29,8 @@ WHOLE = re.compile(r"[+-]?\d{1,19}")
 NAMES_APART = re.compile(r"[\s;,]+")
 API_NAME = re.compile(r"\b[a-z]+(?:[A-Z][a-z]+)+\b")
 BIGINT_MAX = 2**63 - 1
+LABELS_MAX = 100
+NOTHING = "-"  # takes away what a member has; an empty cell says nothing
 
 
 def read_text(value: Any) -> Any:
@@ -70,6 +81,14 @@ def read_names(value: Any) -> Any:
     return [name for name in NAMES_APART.split(value) if name] if isinstance(value, str) else value
 
 
+def printable(value: Any) -> Any:
+    """Text as above that a database can hold."""
+    text = read_text(value)
+    if isinstance(text, str) and not text.isprintable():
+        raise ValueError("printable characters")
+    return text
+
+
 def read_json(value: Any) -> Any:
     """JSON within a cell, or as it is in JSON Lines."""
     try:
@@ -80,7 +99,9 @@ def read_json(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(read_text)]
 Name = Annotated[str, BeforeValidator(read_text), Field(min_length=1, max_length=200)]
+Household = Annotated[str, BeforeValidator(printable), StringConstraints(min_length=1, max_length=200)]
 Whole = Annotated[int, BeforeValidator(read_whole)]
+Label = Annotated[str, Field(pattern=f"^({LABEL}|{NOTHING})$")]
 Day = Annotated[date, BeforeValidator(read_day)]
 Start = Annotated[datetime, BeforeValidator(read_start)]
 End = Annotated[datetime, BeforeValidator(read_end)]
@@ -117,6 +138,9 @@ class MemberRow(Row):
     tier_until: End | None = None
     state: MemberState | None = None
     consents: Annotated[tuple[str, ...], BeforeValidator(read_names)] = ()
+    household: Household | None = None
+    birth_month: Annotated[Whole, Field(ge=1, le=12)] | None = None
+    labels: Annotated[tuple[Label, ...], BeforeValidator(read_names), Field(max_length=LABELS_MAX)] | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -156,6 +180,13 @@ class PerkRow(Row):
     hold_seconds: Whole | None = None
     reversal_days: Whole | None = None
     rules: Annotated[list[dict[str, Any]], BeforeValidator(read_json)] | None = None
+    settings: Annotated[dict[str, Any], BeforeValidator(read_json)] | None = None
+    waitlist: Annotated[dict[str, Any], BeforeValidator(read_json)] | None = None
+    currency: Text | None = None
+    units_max: Whole | None = None
+    self_service: bool | None = None
+    returns_allowance: bool | None = None
+    low_at: Whole | None = None
     state: PerkState | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Members and activities by the thousand: a few statements for a chunk, checked and recorded like a single change."""
+"""Members by the thousand: a few statements for a chunk, checked and recorded like a single change."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ import orjson
 from asyncpg import Connection
 
 from partners.actors import Actor
-from partners.consents import SCOPES as CONSENT_SCOPES
+from partners.consents import USUAL as CONSENT_SCOPES
 from partners.consents import check_purpose
 from partners.errors import BadInput, TryAgain
-from partners.import_rows import ActivityRow, MemberRow, Outcome
+from partners.import_rows import NOTHING, MemberRow, Outcome
 from partners.members import KEY_VERSION, SALT_BYTES, check_member, pairwise_alias
 from partners.programme import Programme
 from partners.tables import AssignmentCause, MemberState
@@ -36,7 +36,8 @@ class Import:
 LOCK = "SELECT id FROM member WHERE external_id = ANY ($1) ORDER BY id FOR UPDATE"
 # A statement of its own, to see what was committed while the locks were waited for.
 STORED = """
-SELECT m.external_id, m.id, m.state, m.market, m.joined_at, t.tier, t.ends_at AS tier_ends_at,
+SELECT m.external_id, m.id, m.state, m.market, m.joined_at, m.household, m.birth_month, m.labels,
+  t.tier, t.ends_at AS tier_ends_at,
   ARRAY(SELECT c.partner_id FROM consent c WHERE c.member_id = m.id AND c.state = 'GRANTED'
     AND (c.expires_at IS NULL OR c.expires_at > $2)) AS consents
 FROM member m LEFT JOIN LATERAL (SELECT s.tier, s.ends_at FROM tier_assignment s
@@ -45,14 +46,18 @@ FROM member m LEFT JOIN LATERAL (SELECT s.tier, s.ends_at FROM tier_assignment s
 WHERE m.id = ANY ($1)
 """
 ENROL = """
-INSERT INTO member (id, external_id, state, market, joined_at, created_at, audit_salt, version)
-SELECT id, external_id, state, market, joined_at, $2, decode(salt, 'hex'), 1 FROM json_to_recordset($1)
-  AS r(id uuid, external_id text, state text, market text, joined_at timestamptz, salt text)
+INSERT INTO member (id, external_id, state, market, joined_at, household, birth_month, labels, created_at, audit_salt,
+  version, score, reviews)
+SELECT id, external_id, state, market, joined_at, household, birth_month, labels, $2, decode(salt, 'hex'), 1, 0, '{}'
+FROM json_to_recordset($1) AS r(id uuid, external_id text, state text, market text, joined_at timestamptz,
+  household text, birth_month int, labels text[], salt text)
 ON CONFLICT DO NOTHING RETURNING id
 """
 UPDATE = """
-UPDATE member m SET state = r.state, market = r.market, joined_at = r.joined_at, version = m.version + 1
-FROM json_to_recordset($1) AS r(id uuid, state text, market text, joined_at timestamptz) WHERE m.id = r.id
+UPDATE member m SET state = r.state, market = r.market, joined_at = r.joined_at, household = r.household,
+  birth_month = r.birth_month, labels = r.labels, version = m.version + 1
+FROM json_to_recordset($1) AS r(id uuid, state text, market text, joined_at timestamptz, household text,
+  birth_month int, labels text[]) WHERE m.id = r.id
 """
 END_TIERS = """
 UPDATE tier_assignment t SET ends_at = greatest(t.starts_at, $2)
@@ -95,6 +100,9 @@ class Known:
     state: str
     market: str | None
     joined_at: datetime
+    household: str | None = None
+    birth_month: int | None = None
+    labels: Sequence[str] = ()
     tier: str | None = None
     tier_ends_at: datetime | None = None
     consents: Sequence[UUID] = ()
@@ -158,7 +166,7 @@ class MemberChanges:
             return Outcome.NEW
         if len(self.entries) == entries:
             return Outcome.UNCHANGED
-        self.updated.append({name: getattr(member, name) for name in ("id", "state", "market", "joined_at")})
+        self.updated.append(columns_of(member))
         return Outcome.CHANGED
 
     def wants_tier(self, row: MemberRow, known: Known | None) -> bool:
@@ -171,22 +179,17 @@ class MemberChanges:
 
     def enrol(self, row: MemberRow) -> Known:
         state = row.state or MemberState.ACTIVE
-        member = Known(row.external_id, new_id(), state, row.market, row.joined_at)
+        member = changed(Known(row.external_id, new_id(), state, row.market, row.joined_at), row)
         salt = secrets.token_hex(SALT_BYTES)
-        self.enrolled.append(
-            {name: getattr(member, name) for name in ("id", "external_id", "state", "market", "joined_at")}
-            | {"salt": salt}
-        )
+        self.enrolled.append(columns_of(member) | {"external_id": member.external_id, "salt": salt})
         self.tell("member.enrolled", member, member.id)
         if state is MemberState.SUSPENDED:
             self.tell("member.suspended", member, member.id)
         return member
 
     def update(self, row: MemberRow, known: Known) -> Known:
-        member = replace(
-            known, state=row.state or known.state, market=row.market or known.market, joined_at=row.joined_at
-        )
-        if (member.market, member.joined_at) != (known.market, known.joined_at):
+        member = changed(known, row)
+        if replace(member, state=known.state) != known:
             self.tell("member.updated", member, member.id)
         if member.state != known.state:
             action = "member.suspended" if member.state == MemberState.SUSPENDED else "member.reinstated"
@@ -226,56 +229,29 @@ class MemberChanges:
                 await connection.execute(statement, packed(rows), *arguments)
 
 
+COLUMNS = ("id", "state", "market", "joined_at", "household", "birth_month", "labels")
+
+
+def columns_of(member: Known) -> dict[str, Any]:
+    """What of a member is written as the line says."""
+    return {name: getattr(member, name) for name in COLUMNS}
+
+
+def changed(known: Known, row: MemberRow) -> Known:
+    """A member with what its line says; NOTHING takes away a household or labels."""
+    household = known.household if row.household is None else row.household
+    labels = known.labels if row.labels is None else sorted({*row.labels} - {NOTHING})
+    return replace(
+        known,
+        state=row.state or known.state,
+        market=row.market or known.market,
+        joined_at=row.joined_at,
+        household=None if household == NOTHING else household,
+        birth_month=row.birth_month or known.birth_month,
+        labels=labels,
+    )
+
+
 def packed(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as the JSON that `json_to_recordset` takes apart."""
     return orjson.dumps(rows, default=str).decode()  # str: for the subclass of UUID that asyncpg gives
-
-
-# A row that was inserted has no xmax; one that was updated has this transaction's.
-WRITE_ACTIVITY = """
-WITH given AS (
-  SELECT r.*, m.id AS member_id FROM json_to_recordset($1)
-    AS r(place int, external_id text, indicator text, source text, at timestamptz, amount bigint)
-  LEFT JOIN member m USING (external_id)
-), written AS (
-  INSERT INTO activity (id, member_id, indicator, source, at, amount)
-  SELECT new_id(), member_id, indicator, source, at, amount FROM given WHERE member_id IS NOT NULL
-  ON CONFLICT (member_id, indicator, source) DO UPDATE SET at = excluded.at, amount = excluded.amount
-    WHERE (activity.at, activity.amount) <> (excluded.at, excluded.amount)
-  RETURNING member_id, indicator, source, xmax = 0 AS fresh
-)
-SELECT g.member_id IS NOT NULL AS enrolled, w.fresh FROM given g
-LEFT JOIN written w USING (member_id, indicator, source) ORDER BY g.place
-"""
-
-
-def check_activity_row(row: ActivityRow, brought: Import, now: datetime) -> None:
-    """BadInput for what can't be, whatever is stored."""
-    if row.at > now:
-        raise BadInput("at: a time that has passed")
-    for column, text in (("indicator", row.indicator), ("source", row.source)):
-        if not text.isprintable():
-            raise BadInput(f"{column}: printable characters")
-
-
-async def import_activity(
-    connection: "Connection[Any]", rows: Sequence[ActivityRow], brought: Import, now: datetime
-) -> list[Outcome | BadInput]:
-    """Adds and corrects activities, within the caller's transaction; each line's outcome, in order.
-
-    No two of the rows have the same key. One entry tells of the whole chunk, by its counts.
-    """
-    packed_rows = packed([{"place": place} | row.model_dump() for place, row in enumerate(rows)])
-    outcomes: list[Outcome | BadInput] = []
-    for row, written in zip(rows, await connection.fetch(WRITE_ACTIVITY, packed_rows), strict=True):
-        if not written["enrolled"]:
-            outcomes.append(BadInput(f"external_id: no such member: {row.external_id}"))
-        elif written["fresh"] is None:
-            outcomes.append(Outcome.UNCHANGED)
-        else:
-            outcomes.append(Outcome.NEW if written["fresh"] else Outcome.CHANGED)
-    notes = [f"{one.upper()}:{count}" for one in (Outcome.NEW, Outcome.CHANGED) if (count := outcomes.count(one))]
-    if notes:
-        entry = {"action": "activity.imported", "notes": notes}
-        await connection.execute(RECORD, packed([entry]), now, brought.actor.kind, brought.actor.id)
-    return outcomes

@@ -7,14 +7,32 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from partners import catalogue
 from partners.actors import Actor
-from partners.catalogue import Offer, PerkSettings
+from partners.catalogue import Offer
 from partners.errors import BadInput, NotFound
 from partners.import_rows import Outcome, PerkRow
+from partners.kinds import KINDS
+from partners.perk_settings import PerkSettings, check_settings
 from partners.programme import Programme
 from partners.references import PerkRef
-from partners.tables import PerkState
+from partners.tables import PerkKind, PerkState
 
-SAME = ("description", "time_zone", "opens_on", "closes_on", "hold_seconds", "reversal_days", "rules")
+SAID = (
+    "title",
+    "description",
+    "time_zone",
+    "opens_on",
+    "closes_on",
+    "hold_seconds",
+    "reversal_days",
+    "rules",
+    "settings",
+    "waitlist",
+    "currency",
+    "units_max",
+    "self_service",
+    "returns_allowance",
+    "low_at",
+)
 
 
 async def import_perk(
@@ -31,7 +49,7 @@ async def import_perk(
         return Outcome.NEW
     if offer.perk.kind != row.kind:
         raise BadInput(f"kind: the perk is {offer.perk.kind}, which can't change")
-    version, wanted = offer.perk.version, settings_of(row, **stored_settings(offer))
+    version, wanted = offer.perk.version, offer.changed(**said_of(row))
     if differs(offer, wanted, programme):
         offer = await catalogue.update_perk(session, offer, wanted, programme=programme, actor=actor, now=now)
     await bring_to_state(session, offer, row.state, actor=actor, now=now)
@@ -48,34 +66,30 @@ async def create(session: AsyncSession, row: PerkRow, *, programme: Programme, a
         found[0],
         handle=row.handle,
         kind=row.kind,
-        settings=settings_of(row, time_zone=programme.time_zone),
+        settings=PerkSettings(**{"time_zone": programme.time_zone} | said_of(row)),
         programme=programme,
         actor=actor,
         now=now,
     )
 
 
-def settings_of(row: PerkRow, **otherwise: Any) -> PerkSettings:
-    """The perk that the line describes, with `otherwise` where it says nothing."""
-    said = {name: value for name in SAME if (value := getattr(row, name)) is not None}
-    if row.capacity is not None:
-        said["units"] = row.capacity
-    return PerkSettings(**(otherwise | {"title": row.title} | said))
-
-
-def stored_settings(offer: Offer) -> dict[str, Any]:
-    """The perk as it is."""
-    perk = {name: getattr(offer.perk, name) for name in SAME if name != "rules"}
-    return perk | {"rules": offer.policy.rules, "units": offer.capacity.units}
+def said_of(row: PerkRow) -> dict[str, Any]:
+    """What the line says of the perk."""
+    said = {name: value for name in SAID if (value := getattr(row, name)) is not None}
+    return said if row.capacity is None else said | {"units": row.capacity}
 
 
 def differs(offer: Offer, wanted: PerkSettings, programme: Programme) -> bool:
     """Whether the perk is not what is wanted; BadInput when it can't be."""
-    stored = PerkSettings(title=offer.perk.title, **stored_settings(offer))
+    perk, stored, kind = offer.perk, offer.settings, PerkKind(offer.perk.kind)
+    terms = check_settings(wanted, kind, programme)
+    columns = catalogue.columns_of(wanted, terms)
+    settings = KINDS[kind].model_validate(perk.settings).model_dump(mode="json")
     return (
-        catalogue.columns_of(wanted) != catalogue.columns_of(stored)
-        or wanted.units != stored.units
-        or catalogue.check_settings(wanted, programme) != offer.policy.rules
+        columns != {name: getattr(perk, name) for name in columns} | {"settings": settings}
+        or (wanted.units != stored.units and not terms.options)
+        or wanted.low_at != stored.low_at
+        or terms.rules != offer.policy.rules
     )
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from partners.errors import BadInput
-from partners.rules import RULES, Allowance, Rule
+from partners.rules import RULES, Allowance, NotTogether, Rule
 
 CACHED_MAX = 10_000
 
@@ -31,9 +31,7 @@ class Policy:
     @cached_property
     def described(self) -> tuple[tuple[str, str, dict[str, Any]], ...]:
         """Each rule's kind, its sentence for people and its settings as they are stored."""
-        return tuple(
-            (rule.kind, rule.sentence.format(**rule.model_dump(mode="json")), written(rule)) for rule in self.rules
-        )
+        return tuple((rule.kind, rule.sentence, written(rule)) for rule in self.rules)
 
 
 def written(rule: Rule) -> dict[str, Any]:
@@ -78,7 +76,8 @@ def parsed_policy(perk_id: UUID, version: int, rules: str | list[dict[str, Any]]
 def policy_of(rules: Iterable[Rule]) -> Policy:
     """Rules as a policy."""
     listed = tuple(rules)
-    return Policy(listed, tuple(rule for rule in listed if isinstance(rule, Allowance)))
+    exclusion = next((rule.group for rule in listed if isinstance(rule, NotTogether)), None)
+    return Policy(listed, tuple(rule for rule in listed if isinstance(rule, Allowance)), exclusion)
 
 
 def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> list[Rule]:
@@ -86,19 +85,24 @@ def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> li
     try:
         parsed = RULES.validate_python(rules)
     except ValidationError as fault:
-        raise faulty(
-            f"rules.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
-            for one in fault.errors(include_url=False)
-        ) from None
+        raise faulty(told(one) for one in fault.errors(include_url=False)) from None
     unknown = [
         f"rules.{place}: the programme has no tier {tier}; it has {', '.join(tiers)}"
         for place, rule in enumerate(parsed)
         for tier in rule.tiers()
         if tier not in tiers
     ]
-    if unknown:
-        raise faulty(unknown)
+    groups = [place for place, rule in enumerate(parsed) if isinstance(rule, NotTogether)]
+    if faults := unknown + [f"rules.{place}: at most one not_together" for place in groups[1:]]:
+        raise faulty(faults)
     return parsed
+
+
+def told(fault: Any) -> str:
+    """One fault that pydantic found: where and what. The path of a rule's field goes on after the rule's kind."""
+    place, *path = fault["loc"] or ("",)
+    where = ".".join(str(part) for part in ("rules", place, *path[1:]))
+    return f"{where.removesuffix('.')}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def faulty(faults: Iterable[str]) -> BadInput:

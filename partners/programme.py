@@ -26,6 +26,8 @@ from partners import tables
 from partners.errors import PerksError
 
 HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+WEIGHT_MAX = 1_000_000
+SCORE_MAX = 10**15
 Handle = Annotated[str, StringConstraints(pattern=f"^{HANDLE.pattern}$")]
 
 
@@ -61,24 +63,46 @@ class TierEntry(BaseModel):
     rank: Annotated[int, Field(ge=1, le=1000)]
 
 
+class IndicatorEntry(BaseModel):
+    """One `[[indicator]]` of the file: each of its amount brings so many points, down too, and at most `cap` in all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    handle: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    weight: Annotated[int, Field(ge=-WEIGHT_MAX, le=WEIGHT_MAX)]
+    cap: Annotated[int, Field(ge=0, le=SCORE_MAX)] | None = None
+
+
+class ScoreEntry(BaseModel):
+    """The `[score]` of the file: over how many days, up to now, activities count."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+
+
 class Programme(BaseModel):
-    """The club: its name, its zone and its tiers."""
+    """The club: its name, its zone, its tiers and what its scores are made of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     time_zone: ZoneName = "UTC"
     tier: Annotated[tuple[TierEntry, ...], Field(min_length=1)]
+    indicator: Annotated[tuple[IndicatorEntry, ...], Field(max_length=1000)] = ()
+    score: ScoreEntry = ScoreEntry()
 
     @model_validator(mode="after")
     def tiers_differ(self) -> "Programme":
-        """Two tiers of one handle or one rank leave the order open."""
+        """Two tiers of one handle or one rank leave the order open, two indicators of one handle the weight."""
         faults = [
             f"two tiers have the {attribute} {value}"
             for attribute in ("handle", "rank")
             for value, times in Counter(getattr(tier, attribute) for tier in self.tier).items()
             if times > 1
         ]
+        twice = Counter(indicator.handle for indicator in self.indicator)
+        faults += [f"two indicators have the handle {handle}" for handle, times in twice.items() if times > 1]
         if faults:
             raise ValueError("; ".join(faults))
         return self

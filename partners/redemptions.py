@@ -1,6 +1,7 @@
 """Confirm and reverse: a confirmed hold becomes a redemption, and a reversal takes it back."""
 
 from collections import namedtuple
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -124,7 +125,7 @@ async def reverse_redemption(
     UNITS_EXCEEDED and AMOUNT_EXCEEDED (more than is left of it), NOT_RESTOCKABLE (a code that somebody has seen).
     """
     check_parts(back.units, back.amount, least=0)
-    if back.units == 0 and not back.amount:
+    if (back.units, back.amount) != (None, None) and not (back.units or back.amount):
         raise BadInput("units: at least one, or an amount")
     if not 1 <= len(back.reason.strip()) <= REASON_LENGTH_MAX:
         raise BadInput(f"reason: 1 to {REASON_LENGTH_MAX} characters")
@@ -259,10 +260,27 @@ async def count_redemptions(session: AsyncSession, actor: Actor, wanted: Redempt
     return counted or 0
 
 
-async def reversed_by(session: AsyncSession, reversal_id: UUID) -> UUID | None:
-    """The redemption that a reversal takes back; whether it is within reach is for the reader of it to say."""
+async def option_handles(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:
+    """The names of options; no statement for none."""
+    option = tables.PerkOption
+    rows = (
+        await session.execute(sa.select(col(option.id), col(option.handle)).where(col(option.id).in_(ids)))
+        if ids
+        else ()
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def list_reversals(session: AsyncSession, ids: Collection[UUID]) -> list[tables.Reversal]:
+    """All reversals of these redemptions, in their order; no statement for none."""
     reversal = tables.Reversal
-    return await session.scalar(select(reversal.redemption_id).where(reversal.id == reversal_id))
+    query = select(reversal).where(col(reversal.redemption_id).in_(ids)).order_by(col(reversal.number))
+    return list(await session.scalars(query)) if ids else []
+
+
+async def find_reversal(session: AsyncSession, reversal_id: UUID) -> tables.Reversal | None:
+    """A reversal; whether its redemption is within reach is for its reader to say."""
+    return await session.get(tables.Reversal, reversal_id)
 
 
 async def find_hold(

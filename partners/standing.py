@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from partners.facts import Facts, Refusal, RefusalCode
+from partners.facts import HEAD_START, Facts, Refusal, RefusalCode
 from partners.tables import PartnerState, PerkKind, PerkState
 
 
@@ -76,12 +76,20 @@ def units(facts: Facts) -> Refusal | None:
 
 
 def capacity(facts: Facts) -> Refusal | None:
-    """CAPACITY_EXHAUSTED, CODE_POOL_EMPTY for codes; what comes back, or a pool that is released, may change that."""
-    room = facts.room
-    if room is None or room >= max(1, facts.said.units):
+    """CAPACITY_EXHAUSTED, CODE_POOL_EMPTY for codes, until a pool is released that has enough; what comes back may
+    lift it before."""
+    wanted = max(1, facts.said.units)
+    if has_room(facts, wanted):
         return None
     code = RefusalCode.CODE_POOL_EMPTY if facts.perk.kind == PerkKind.CODE else RefusalCode.CAPACITY_EXHAUSTED
-    return Refusal(code, "capacity", required=str(facts.said.units), current=str(room))
+    ahead = sorted({until for pool in facts.perk.pools for _, until in pool.schedule if until > facts.now})
+    released = next((until for until in ahead if has_room(facts.at(until), wanted)), None)
+    return Refusal(code, "capacity", released, required=str(facts.said.units), current=str(facts.room))
+
+
+def has_room(facts: Facts, wanted: int) -> bool:
+    """Whether so many units are within the member's reach."""
+    return facts.room is None or facts.room >= wanted
 
 
 STANDING: tuple[Standing, ...] = (membership, review, consent, partner, publication, window, option, units, capacity)
@@ -89,6 +97,8 @@ STANDING: tuple[Standing, ...] = (membership, review, consent, partner, publicat
 
 def standing_changes(facts: Facts) -> tuple[datetime | None, ...]:
     """Instants at which one of these may answer differently with no event but time."""
-    released = (until for pool in facts.perk.pools for _, until in pool.schedule)
+    released = [until for pool in facts.perk.pools for _, until in pool.schedule]
+    if facts.perk.waiting:
+        released += [until + HEAD_START for until in released]
     cut_offs = (option.closes_at for option in facts.perk.options)
     return (facts.perk.opens_at, facts.perk.closes_at, facts.member.consent_expires_at, *released, *cut_offs)

@@ -21,11 +21,16 @@ DEFINITION = "strawberry-definition"
 
 
 def resolve_directly(schema: strawberry.Schema) -> None:
-    """Replaces the resolvers of the schema's root fields; each must be a function of `info` and its arguments."""
+    """Replaces the resolvers of the schema's root fields; each must be a function of `info` and its arguments, which
+    for a subscription returns its events."""
     for root in (schema._schema.query_type, schema._schema.mutation_type):
         for core in () if root is None else root.fields.values():
             core.resolve = direct(core.extensions[DEFINITION], schema)
             core.extensions[DIRECT] = True
+    followed = schema._schema.subscription_type
+    for core in () if followed is None else followed.fields.values():
+        core.subscribe = direct(core.extensions[DEFINITION], schema)
+        core.resolve = lambda event, *_, **__: event
 
 
 def direct(field: StrawberryField, schema: strawberry.Schema) -> Callable[..., Any]:

@@ -9,22 +9,24 @@ import strawberry
 from strawberry.scalars import JSON
 
 from partners import catalogue, tables
-from partners.browsing import Offered, OfferFilter, browse
+from partners.actors import ActorKind
+from partners.browsing import Detail, Offered, OfferFilter, browse
 from partners.policies import CACHED_MAX, Policy
 from partners.references import reachable_member
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
-from schema.context import Info
+from schema.codes import PerkCodes, count_pools
+from schema.context import Context, Info
 from schema.eligibility import MAY_ASK, READ, Decision, decided
 from schema.ids import PARTNER, PERK, optional_id, show_id
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
+from schema.perk_options import MAY_COUNT, PerkOption, Pool, Shelf
 from schema.permissions import Authenticated, Members, Partners, Staff, field, object_type
 from schema.references import MemberBy, PartnerBy, PerkBy
 from schema.selection import selected
 
 strawberry.enum(PartnerKind, description="The trade of a brand.")
 strawberry.enum(PartnerState, description="A suspended partner gets no token and no yes.")
-strawberry.enum(PerkKind, description="What is offered.")
 strawberry.enum(PerkState, description="Only a published perk can be claimed.")
 
 MAY_BROWSE = Partners("perks:read") | Members("me:read") | Staff()
@@ -76,6 +78,23 @@ def rules_of(policy: Policy) -> list[Rule]:
     ]
 
 
+@object_type(permission=Authenticated, description="How those who wait are treated.")
+class WaitlistTerms:
+    offer_seconds: int = field(description="How long an offer stands.")
+    offers: int = field(description="How many offers may lapse before one drops out.")
+    skip: bool = field(description="Whether whoever comes after a party that is too large may go before it.")
+
+
+# Read only where it is asked for: a page of the catalogue is the same without.
+DETAILS = frozenset({"options", "pools", "waitlist", "selfService", "returnsAllowance", "lowAt"})
+NO_DETAIL = Detail({}, None, self_service=False, returns_allowance=True, low_at=None, options=(), pools=())
+
+
+def wants_detail(names: frozenset[str]) -> bool:
+    """Whether anything of it is selected; the settings of a perk, not of its rules."""
+    return not DETAILS.isdisjoint(names) or any(one.endswith(".settings") and one != "rules.settings" for one in names)
+
+
 @object_type(permission=Authenticated, description="A catalogue entry that a partner offers.")
 class Perk(Node):
     handle: str = field(description="Its name, as `partner/perk`.")
@@ -93,6 +112,20 @@ class Perk(Node):
     hold_seconds: int = field(description="How long a hold lasts.")
     policy_version: int = field(description="The version of its rules.")
     rules: list[Rule] = field(description="Its rules, all of which must agree.")
+    units_max: int = field(description="How many one claim may take, as the largest party.")
+    currency: str | None = field(description="Of the amounts that claims state: ISO 4217.")
+    waitlist_open: bool = field(description="Whether members can wait for it when nothing is left.")
+    waiting_count: int = field(permission=MAY_COUNT, description="How many wait for it.")
+    settings: JSON = field(description="What its kind was told: `perkKinds` has the schema.")
+    options: list[PerkOption] = field(description="What there is to choose from; none: nothing.")
+    pools: list[Pool] = field(
+        permission=MAY_COUNT, description="How its units are kept for tiers, where it has no options."
+    )
+    waitlist: WaitlistTerms | None = field(description="How those who wait are treated; null: nobody can.")
+    self_service: bool = field(description="Whether members confirm their holds by themselves.")
+    returns_allowance: bool = field(description="Whether a reversal gives the use back to the member, as a rule.")
+    low_at: int | None = field(permission=MAY_COUNT, description="Alarm when no more than so many are left.")
+    codes: PerkCodes | None = field(permission=MAY_COUNT, description="Its pool of codes, where it gives codes.")
     row_id: strawberry.Private[UUID]
     eligibility: Decision | None = field(
         permission=MAY_ASK,
@@ -100,10 +133,11 @@ class Perk(Node):
     )
 
     @classmethod
-    def of(cls, offered: Offered, decision: Decision | None = None) -> "Perk":
-        """What is public of an offer, with its own answer for one member."""
+    def of(cls, offered: Offered, decision: Decision | None = None, shelf: Shelf | None = None) -> "Perk":
+        """What is public of an offer, with its own answer for one member; the rest of it where there is a `shelf`."""
         known = offered.known
         facts = known.perk
+        detail = NO_DETAIL if shelf is None else shelf.detail
         return cls(
             id=strawberry.ID(show_id(PERK, known.perk_id)),
             row_id=known.perk_id,
@@ -128,6 +162,18 @@ class Perk(Node):
             hold_seconds=known.hold_seconds,
             policy_version=known.policy_version,
             rules=rules_of(known.policy),
+            units_max=facts.units_max,
+            currency=facts.currency,
+            waitlist_open=facts.waitlist,
+            waiting_count=facts.waiting,
+            settings=JSON(detail.settings),
+            options=[] if shelf is None else shelf.options(),
+            pools=[] if shelf is None else shelf.pools(None),
+            waitlist=None if detail.waitlist is None else WaitlistTerms(**detail.waitlist),
+            self_service=detail.self_service,
+            returns_allowance=detail.returns_allowance,
+            low_at=detail.low_at,
+            codes=None,
             eligibility=decision,
         )
 
@@ -170,30 +216,54 @@ async def show_perks(
 ) -> list[Perk]:
     """Perks within the caller's sight, each with its answer where a member is meant."""
     context, actor = info.context, info.context.actor
+    names = selected(info)
+    detailed, to_member = wants_detail(names), actor.kind is ActorKind.MEMBER
     meant = member is not None or actor.member_id is not None or actor.alias is not None
     reference = reachable_member(actor, None if member is None else member.reference()) if meant else None
-    answered = meant and "eligibility" in selected(info)
+    answered = meant and "eligibility" in names
     async with context.resources.connection() as connection:
         offers = await browse(
             connection,
             actor,
             wanted,
             now=context.now,
-            member=reference if answered else None,
+            member=reference if answered or (detailed and to_member) else None,
             asker=context.asker(READ),
             first=first,
             after=after,
+            detailed=detailed,
         )
-    if not answered:
-        return [Perk.of(offered) for offered in offers]
-    return [Perk.of(offered, Decision.of(decided(context, offered.known))) for offered in offers]
+    perks = [
+        Perk.of(one, Decision.of(decided(context, one.known)) if answered else None, shelf_of(context, one))
+        for one in offers
+    ]
+    await count_pools(info, perks)
+    return perks
+
+
+def shelf_of(context: Context, offered: Offered) -> Shelf | None:
+    """What there is to choose from, where that was read."""
+    if offered.detail is None:
+        return None
+    to_member = context.actor.kind is ActorKind.MEMBER
+    return Shelf(offered.known, offered.detail, context.resources.programme.ranks, context.now, to_member)
 
 
 async def perks_by_id(info: Info, ids: Collection[UUID]) -> dict[UUID, Perk]:
     """The perks of rows that the caller may see already, whatever became of them since: one statement."""
-    async with info.context.resources.connection() as connection:
-        offers = await browse(connection, None, OfferFilter(ids=ids), now=info.context.now, first=len(ids))
-    return {offered.known.perk_id: Perk.of(offered) for offered in offers}
+    context = info.context
+    async with context.resources.connection() as connection:
+        offers = await browse(
+            connection,
+            None,
+            OfferFilter(ids=ids),
+            now=context.now,
+            first=len(ids),
+            detailed=wants_detail(selected(info)),
+        )
+    perks = [Perk.of(offered, None, shelf_of(context, offered)) for offered in offers]
+    await count_pools(info, perks)
+    return {perk.row_id: perk for perk in perks}
 
 
 async def find_partner(info: Info, by: PartnerBy) -> Partner | None:

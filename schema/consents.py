@@ -76,7 +76,7 @@ class GrantConsentInput:
     member: MemberBy | None = strawberry.field(default=None, description="Staff: whose. Members leave it out.")
     purpose: str = strawberry.field(default="perks", description="What for, 1 to 200 characters.")
     scopes: list[str] | None = strawberry.field(
-        default=None, description="What the partner may do, by names of its scopes; null: all that can be consented to."
+        default=None, description="What the partner may do, by names of its scopes; null: all but the address."
     )
     expires_at: datetime | None = strawberry.field(default=None, description="When it ends by itself.")
 
@@ -114,7 +114,7 @@ async def grant_consent(info: Info, input: GrantConsentInput) -> ConsentPayload:
             reference,
             partner.id,
             purpose=input.purpose,
-            scopes=consents.SCOPES if input.scopes is None else input.scopes,
+            scopes=consents.USUAL if input.scopes is None else input.scopes,
             expires_at=input.expires_at,
             pairwise_key=context.resources.keys.pairwise,
             actor=context.actor,

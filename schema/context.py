@@ -1,8 +1,10 @@
 """What every resolver may reach: who calls, when, and the service's own resources."""
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +17,10 @@ from auth.caller import Caller
 from partners.actors import Actor
 from partners.batches import Batcher
 from partners.eligibility import Known, Question, learn
+from partners.feeds import Feeds, Seen
 from partners.holds import Claim, Claimed, claim_batch
 from partners.keys import Keys
+from partners.live import Availability, read_availability
 from partners.programme import Programme
 from partners.references import Asker
 
@@ -27,9 +31,11 @@ Throttle = Callable[[str], Awaitable[None]]
 
 @dataclass(slots=True)
 class Resources:
-    """One process's database, programme and keys, and the two batchers that stand in front of the database.
+    """One process's database, programme and keys, the batchers that stand in front of the database, and all that is
+    followed.
 
-    `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back.
+    `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back. `freed`
+    is set by whoever gave something back, so that those who wait are offered it at once.
     """
 
     sessions: async_sessionmaker[AsyncSession]
@@ -41,6 +47,9 @@ class Resources:
     right_code: Throttle
     questions: Batcher[None, Question, Known | None]
     claims: Batcher[UUID, Claim, Claimed]
+    feeds: Feeds
+    availability: Batcher[None, UUID, Seen[Availability] | None]
+    freed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def learn(self, questions: Sequence[Question]) -> list[Known | None]:
         """What is known for each: a single question joins whatever else is being asked, a list goes on its own."""
@@ -59,6 +68,7 @@ def open_resources(
     keys: Keys,
     try_code: Throttle,
     right_code: Throttle,
+    feeds: Feeds,
 ) -> Resources:
     """Resources whose batchers run on this database."""
 
@@ -70,6 +80,10 @@ def open_resources(
         async with connection() as bare:
             return await claim_batch(bare, perk_id, claims, keys.codes, programme.ranks)
 
+    async def look(_: None, perk_ids: Sequence[UUID]) -> Sequence[Seen[Availability] | None]:
+        async with connection() as bare:
+            return await read_availability(bare, perk_ids, feeds.clock())
+
     return Resources(
         sessions,
         reading,
@@ -80,17 +94,27 @@ def open_resources(
         right_code,
         questions=Batcher(ask),
         claims=Batcher(claim),
+        feeds=feeds,
+        availability=Batcher(look),
     )
 
 
 @dataclass(slots=True)
 class Context:
-    """One request: its caller, the one reading of the clock, and its id."""
+    """One request: its caller, the one reading of the clock, and its id. `generation` is that of the signing keys when
+    the caller came (auth/tokens.py)."""
 
     caller: Caller
     now: datetime
     request_id: str
     resources: Resources
+    generation: int = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the caller's token is still good for, unless it is revoked."""
+        expires_at = self.caller.expires_at
+        return math.inf if expires_at is None else (expires_at - self.now).total_seconds()
 
     @property
     def actor(self) -> Actor:

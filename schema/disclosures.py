@@ -21,7 +21,7 @@ MAY_READ_DISCLOSURES = Members("me:consents") | Staff("audit:read")
 strawberry.enum(
     DisclosureKind,
     description="What was told: the membership and its tier, whether a perk may be had, the same for a page of perks, "
-    "or what was redeemed.",
+    "what was redeemed, where to send it, or what a service request says.",
 )
 
 

@@ -28,7 +28,7 @@ MESSAGE_LENGTH_MAX = 300
 
 # With `application/json` a well-formed request is answered 200 whatever GraphQL made of it
 # (GraphQL over HTTP, "application/json"); with `application/graphql-response+json` it is a 400.
-_GRAPHQL_CODES = frozenset(
+GRAPHQL_CODES = frozenset(
     {
         "GRAPHQL_PARSE_FAILED",
         "GRAPHQL_VALIDATION_FAILED",
@@ -85,7 +85,7 @@ class Rejected(Exception):
 
 def http_status(code: str, *, lenient: bool) -> int:
     """The HTTP status of a rejection; `lenient` is the `application/json` reading of the specification."""
-    return 200 if lenient and code in _GRAPHQL_CODES else _STATUS.get(code, 400)
+    return 200 if lenient and code in GRAPHQL_CODES else _STATUS.get(code, 400)
 
 
 def with_request_id(errors: Iterable[FormattedError], request_id: str) -> list[FormattedError]:

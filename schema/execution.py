@@ -1,18 +1,23 @@
 """Runs one prepared operation for one caller: permissions, then variables, then graphql-core, against the clock."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from inspect import isawaitable
 from typing import Any, Protocol, cast
 
 import strawberry
 from graphql import (
     ExecutionResult,
+    FieldNode,
     GraphQLAbstractType,
     GraphQLError,
     GraphQLObjectType,
     GraphQLResolveInfo,
+    create_source_event_stream,
     default_field_resolver,
     default_type_resolver,
+    located_error,
 )
 from graphql.execution.collect_fields import FieldDetailsList
 from graphql.execution.values import VariableValues
@@ -21,7 +26,7 @@ from auth.caller import Caller
 from partners.errors import PerksError
 from schema.completion import COUNTS, CompilingExecutor, Plans
 from schema.documents import Operation
-from schema.errors import Rejected
+from schema.errors import Rejected, from_execution
 from schema.shortcut import Expired, Resolved
 
 
@@ -32,6 +37,8 @@ class RequestContext(Protocol):
     def caller(self) -> Caller: ...
     @property
     def request_id(self) -> str: ...
+    @property
+    def seconds_left(self) -> float: ...
 
 
 class Closed(PerksError):
@@ -83,21 +90,7 @@ async def execute(
         found = await _by_shortcut(operation, plans, values, context, timeout_s)
         if isinstance(found, dict):
             return found, None
-        executor_class, extra = (PermittedExecutor, {"closed": closed}) if closed else (CompilingExecutor, {})
-        executor = executor_class(
-            schema._schema,
-            operation.fragment_definitions,
-            operation.fragments,
-            found,
-            context,
-            operation.node,
-            values,
-            default_field_resolver,
-            default_type_resolver,
-            default_field_resolver,
-            plans=plans,
-            **extra,
-        )
+        executor = executor_of(schema, operation, closed, plans, found, values, context)
         try:
             result = executor.execute_operation()
             if not isinstance(result, ExecutionResult):
@@ -108,6 +101,85 @@ async def execute(
     except (Expired, TimeoutError):
         raise Rejected.because("TIMEOUT", f"The request was stopped after {timeout_s:g} s.") from None
     return result.data, result.errors
+
+
+def executor_of(
+    schema: strawberry.Schema,
+    operation: Operation,
+    closed: frozenset[str],
+    plans: Plans | None,
+    root: Any,
+    values: VariableValues,
+    context: RequestContext,
+) -> CompilingExecutor:
+    """What runs an operation on this root value, for a caller to whom these types are closed."""
+    executor_class, extra = (PermittedExecutor, {"closed": closed}) if closed else (CompilingExecutor, {})
+    return executor_class(
+        schema._schema,
+        operation.fragment_definitions,
+        operation.fragments,
+        root,
+        context,
+        operation.node,
+        values,
+        default_field_resolver,
+        default_type_resolver,
+        default_field_resolver,
+        plans=plans,
+        **extra,
+    )
+
+
+async def follow(
+    schema: strawberry.Schema,
+    operation: Operation,
+    inputs: Mapping[str, Any],
+    context: RequestContext,
+    *,
+    compiled: bool = True,
+) -> AsyncGenerator[tuple[dict[str, Any] | None, list[GraphQLError] | None], None]:
+    """Data and field errors for each event of a subscription. Close it when done (`aclosing`).
+
+    Raises `Rejected` as `execute` does, and when the events themselves fail, which ends them.
+    """
+    closed = operation.demands.admit(context.caller, inputs)
+    values = operation.variable_values(schema._schema, inputs)
+    plans = operation.plans if compiled and not closed else None
+    executor = executor_of(schema, operation, closed, plans, None, values, context)
+    try:
+        events = await _events(executor)
+        async with aclosing(events):
+            while True:
+                try:
+                    event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    raise Rejected(from_execution(_located(error, operation), context.request_id)) from error
+                result = executor.build_per_event_executor(event).execute_operation()
+                if not isinstance(result, ExecutionResult):
+                    result = await cast(Awaitable[ExecutionResult], result)
+                yield result.data, result.errors
+    finally:
+        executor.release()
+
+
+async def _events(executor: CompilingExecutor) -> AsyncGenerator[Any, None]:
+    stream = create_source_event_stream(executor)
+    if not isinstance(stream, ExecutionResult) and isawaitable(stream):
+        stream = await stream
+    if isinstance(stream, ExecutionResult):
+        request_id = executor.context_value.request_id
+        raise Rejected(*(from_execution(error, request_id) for error in stream.errors or ()))
+    return cast(AsyncGenerator[Any, None], stream)
+
+
+def _located(error: Exception, operation: Operation) -> GraphQLError:
+    """The error at the one field of a subscription."""
+    node = operation.node.selection_set.selections[0]
+    if not isinstance(node, FieldNode):
+        return GraphQLError(str(error), original_error=error)
+    return located_error(error, [node], [node.alias.value if node.alias else node.name.value])
 
 
 async def _by_shortcut(

@@ -17,9 +17,11 @@ from uuid_utils.compat import uuid7
 from auth.admission import NONCE_STATE
 from auth.client_keys import ALGORITHMS
 from auth.errors import Unauthenticated
-from schema.documents import Documents
-from schema.errors import Rejected, from_exception, from_execution, http_status, with_request_id
-from schema.execution import RequestContext, execute
+from schema.answering import Answering
+from schema.documents import Documents, Operation
+from schema.errors import GRAPHQL_CODES, Rejected, from_exception, http_status, with_request_id
+from schema.event_streams import Format, stream, streaming
+from schema.execution import RequestContext
 from schema.limits import Limits
 from schema.negotiation import (
     GRAPHQL_RESPONSE,
@@ -35,6 +37,8 @@ from schema.negotiation import (
     read_body,
 )
 from schema.permissions import undeclared
+from schema.staying import Again, Bounds, Places
+from schema.websockets import Socket
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -64,7 +68,8 @@ class GraphQLEndpoint:
 
     `admit` turns a request into its context: it verifies the token and may raise a `PerksError`
     (UNAUTHENTICATED answers 401, UNAVAILABLE 503). It finds the request's id in `scope["state"]["request_id"]`,
-    where a middleware may have put it. `folder` holds the trusted documents; `graphiql` shows the page to browsers;
+    where a middleware may have put it. `again` gives the context of a caller who stays, for as long as its token lives;
+    `bounds` are for those. `folder` holds the trusted documents; `graphiql` shows the page to browsers;
     `compiled` is the switch of compiled completion.
     """
 
@@ -73,6 +78,8 @@ class GraphQLEndpoint:
         schema: strawberry.Schema,
         *,
         admit: Callable[[Scope], Awaitable[RequestContext]],
+        again: Again = lambda context, _: context,
+        bounds: Bounds | None = None,
         limits: Limits | None = None,
         graphiql: bool = False,
         folder: Path | None = None,
@@ -83,37 +90,48 @@ class GraphQLEndpoint:
             raise ValueError(f"no permission is stated for {', '.join(open_fields)}")
         if schema.directives or schema.extensions:
             raise ValueError("operation directives and schema extensions of Strawberry would not run here")
-        self._schema = schema
-        self._admit = admit
+        self._admit, self._again = admit, again
         self._limits = limits or Limits()
-        self._timeout_s = timeout_s
-        self._compiled = compiled
+        self.places = Places(bounds or Bounds())
         self._page = get_graphql_ide_html("graphiql").encode() if graphiql else None
         self.documents = Documents(schema, self._limits, folder)
+        self._answering = Answering(schema, self.documents, timeout_s=timeout_s, compiled=compiled)
+
+    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket until either side closes it."""
+        channel = (scope, receive, send)
+        await Socket(self._answering, self._admit, self._again, self.places, self._limits.body, channel).serve()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens, the answer is JSON with a code and the request's id."""
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope)
         accept = header(scope, b"accept")
         if self._page is not None and _wants_page(scope, accept):
             return await _send(send, 200, _PAGE, request_id, self._page)
-        media = preferred(accept)
+        media, form = preferred(accept), streaming(accept)
         status, headers = 200, _HEADERS[media or JSON]
         try:
-            if media is None:
+            if media is None and form is None:
                 message = f"The answer is {GRAPHQL_RESPONSE.decode()} or {JSON.decode()}."
                 raise Rejected.because("NOT_ACCEPTABLE", message)
             parameters = await self._parameters(scope, receive)
             context = await self._admit(scope)
             request_id = context.request_id
-            body = await self._answer(scope["method"], parameters, context)
+            operation = self._answering.operation(parameters)
+            if operation.kind == "subscription":
+                return await self._follow(form, operation, parameters, context, (scope, receive, send))
+            body = await self._answer(scope["method"], media, operation, parameters, context)
         except Disconnected:
             return None
         except Exception as error:
             rejected = error if isinstance(error, Rejected) else from_exception(error, request_id)
+            if media is None and form is not None and rejected.code in GRAPHQL_CODES:
+                # A client that takes nothing but a stream reads no other status (GraphQL over Server-Sent Events).
+                headers, body = _stream_headers(form), form.opening + form.result(rejection_body(rejected, request_id))
+                return await _send(send, 200, headers, request_id, body + form.end)
             status = http_status(rejected.code, lenient=media != GRAPHQL_RESPONSE)
-            headers = headers + _rejection_headers(rejected, error, bound=NONCE_STATE in scope["state"])
-            body = _rejection_body(rejected, request_id)
+            headers = headers + rejection_headers(rejected, error, bound=NONCE_STATE in scope["state"])
+            body = rejection_body(rejected, request_id)
         if (nonce := scope["state"].get(NONCE_STATE)) is not None:
             headers = [*headers, (b"dpop-nonce", nonce)]
         return await _send(send, status, headers, request_id, body)
@@ -129,42 +147,57 @@ class GraphQLEndpoint:
             raise Rejected.because("UNSUPPORTED_MEDIA_TYPE", "The body must be application/json in UTF-8.")
         return from_body(await read_body(scope, receive, self._limits.body))
 
-    async def _answer(self, method: str, parameters: Parameters, context: RequestContext) -> bytes:
-        document = (
-            self.documents.by_text(parameters.query)
-            if parameters.query is not None
-            else self.documents.by_id(parameters.document_id or "")
-        )
-        operation = document.operation(parameters.operation_name)
-        if operation.kind == "subscription":
-            raise Rejected.because("BAD_REQUEST", "Subscriptions are not served over plain HTTP.")
+    async def _answer(
+        self, method: str, media: bytes | None, operation: Operation, parameters: Parameters, context: RequestContext
+    ) -> bytes:
+        if media is None:
+            raise Rejected.because("NOT_ACCEPTABLE", "Only a subscription is answered by a stream.")
         if operation.kind == "mutation" and method == "GET":
             raise Rejected.because("METHOD_NOT_ALLOWED", "Mutations are sent by POST.", allow="POST")
-        if operation.answer is not None:
-            return operation.answer
-        data, errors = await execute(
-            self._schema,
-            operation,
-            parameters.variables,
-            context,
-            timeout_s=self._timeout_s,
-            compiled=self._compiled,
-        )
-        if errors:
-            described = (from_execution(error, context.request_id) for error in errors)
-            return orjson.dumps({"errors": with_request_id(described, context.request_id), "data": data})
-        answer = orjson.dumps({"data": data})
-        if operation.introspects:
-            operation.answer = answer
-        return answer
+        return await self._answering.answer(operation, parameters.variables, context)
+
+    async def _follow(
+        self,
+        form: Format | None,
+        operation: Operation,
+        parameters: Parameters,
+        context: RequestContext,
+        channel: tuple[Scope, Receive, Send],
+    ) -> None:
+        scope, receive, send = channel
+        if form is None:
+            message = "Follow a subscription by Accept: text/event-stream, or over a WebSocket."
+            raise Rejected.because("BAD_REQUEST", message)
+        if scope["method"] == "GET":
+            raise Rejected.because("METHOD_NOT_ALLOWED", "Subscriptions are sent by POST.", allow="POST")
+        headers = [*_stream_headers(form), (b"x-request-id", context.request_id.encode())]
+        if (nonce := scope["state"].get(NONCE_STATE)) is not None:
+            headers.append((b"dpop-nonce", nonce))
+        results = self._answering.results(operation, parameters.variables, context)
+        with self.places.take(), self.places.take_for(context):
+            await stream(
+                form,
+                headers,
+                results,
+                context,
+                self._again,
+                beat_s=self.places.bounds.beat_s,
+                receive=receive,
+                send=send,
+            )
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(scope: Scope) -> str:
     """The id a middleware gave the request, or a new one, left where `admit` finds it."""
     state: dict[str, Any] = scope.setdefault("state", {})
     request_id: str = state.setdefault("request_id", "") or str(uuid7())
     state["request_id"] = request_id
     return request_id
+
+
+def _stream_headers(form: Format) -> Headers:
+    """Proxies that hold answers back to fill a buffer are asked not to."""
+    return [(b"content-type", form.media), *_COMMON, (b"x-accel-buffering", b"no")]
 
 
 def _wants_page(scope: Scope, accept: bytes | None) -> bool:
@@ -176,14 +209,15 @@ def _wants_page(scope: Scope, accept: bytes | None) -> bool:
     )
 
 
-def _rejection_body(rejected: Rejected, request_id: str) -> bytes:
+def rejection_body(rejected: Rejected, request_id: str) -> bytes:
+    """Errors alone, as JSON."""
     body: dict[str, Any] = {"errors": with_request_id(rejected.errors, request_id)}
     if rejected.data_is_null:
         body["data"] = None
     return orjson.dumps(body)
 
 
-def _rejection_headers(rejected: Rejected, error: Exception, *, bound: bool) -> Headers:
+def rejection_headers(rejected: Rejected, error: Exception, *, bound: bool) -> Headers:
     """`Allow` for a wrong method, and the challenge for a missing or weak token (RFC 6750, section 3; RFC 9449,
     section 7.1): under the scheme of the request, which is DPoP for a token that is `bound` to a key."""
     details = {name: value for error in rejected.errors for name, value in error["extensions"].items()}

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from partners.errors import BadInput
 
-PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY, APPROVAL, TRANSFER = (
+PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY, APPROVAL, TRANSFER, SERVICE, REVIEW, WAIT = (
     "perk",
     "partner",
     "hold",
@@ -16,7 +16,11 @@ PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY, APPROV
     "entry",
     "approval",
     "transfer",
+    "service",
+    "review",
+    "wait",
 )
+ACCESS = "access"
 
 
 def show_id(kind: str, id: UUID) -> str:

@@ -6,20 +6,40 @@ import strawberry
 
 from auth.caller import CallerKind
 from partners import audit
+from partners.access import RightFilter
 from partners.actors import ActorKind
 from partners.browsing import OfferFilter
 from partners.references import MemberRef
+from schema.access import load_access
 from schema.audit import AuditEntry
 from schema.catalogue import MAY_BROWSE, find_partner, show_perks
 from schema.claims import load_hold
 from schema.consents import load_consent
 from schema.context import Info
-from schema.ids import ALIAS, CONSENT, ENTRY, HOLD, MEMBER, PARTNER, PERK, REDEMPTION, REVERSAL, split_id
+from schema.ids import (
+    ACCESS,
+    ALIAS,
+    CONSENT,
+    ENTRY,
+    HOLD,
+    MEMBER,
+    PARTNER,
+    PERK,
+    REDEMPTION,
+    REVERSAL,
+    REVIEW,
+    SERVICE,
+    WAIT,
+    split_id,
+)
 from schema.members import MAY_SEE_TIER, Member, view
 from schema.nodes import Node
 from schema.permissions import Members, Partners, Permission, Staff
 from schema.redemptions import load_redemption, load_reversal
 from schema.references import PartnerBy
+from schema.reviews import MAY_REVIEW, load_review
+from schema.service_requests import load_service_request
+from schema.waitlist import load_entry
 
 MAY_READ = Partners("redemptions:read") | Members("me:read") | Staff("audit:read")
 MAY_LOOK_UP: dict[str, Permission] = {
@@ -31,7 +51,11 @@ MAY_LOOK_UP: dict[str, Permission] = {
     ALIAS: MAY_SEE_TIER,
     CONSENT: Members("me:consents") | Staff("consents:admin"),
     REVERSAL: MAY_READ,
+    ACCESS: MAY_READ,
+    SERVICE: MAY_READ,
     ENTRY: Staff("audit:read"),
+    WAIT: MAY_READ,
+    REVIEW: MAY_REVIEW,
 }
 
 
@@ -69,8 +93,16 @@ async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
         return await load_redemption(info, id)
     if kind == REVERSAL:
         return await load_reversal(info, id)
+    if kind == REVIEW:
+        return await load_review(info, id)
+    if kind == SERVICE:
+        return await load_service_request(info, id)
+    if kind == ACCESS:
+        return await load_access(info, RightFilter(id=id))
     if kind == CONSENT:
         return await load_consent(info, id)
+    if kind == WAIT:
+        return await load_entry(info, id)
     if kind == MEMBER:
         visible = context.caller.kind is CallerKind.STAFF or context.caller.member_id == id
         return await view(info, MemberRef(id=id)) if visible else None

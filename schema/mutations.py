@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from schema.access import MAY_GRANT, MAY_REVOKE, MAY_USE, grant_access, revoke_access, use_access
 from schema.approvals import MAY_MANAGE, revoke_approval
-from schema.claims import claim_perk, confirm_hold, release_hold, reverse_redemption
+from schema.claims import claim_perk, confirm_hold, extend_hold, release_hold
 from schema.clients import (
     create_client,
     disable_client,
@@ -11,7 +12,9 @@ from schema.clients import (
     rotate_client_secret,
     update_client,
 )
+from schema.codes import add_codes, withdraw_codes
 from schema.consents import grant_consent, withdraw_consent
+from schema.fulfilling import MAY_CHOOSE, MAY_FULFIL, check_in, choose_delivery, update_fulfilment
 from schema.members import assign_tier, enrol_member
 from schema.offers import (
     create_partner,
@@ -24,9 +27,35 @@ from schema.offers import (
 )
 from schema.passes import create_pass
 from schema.permissions import Members, Partners, Permission, Staff, mutation, object_type
+from schema.reversals import reverse_redemption
+from schema.reviews import MAY_REVIEW, close_review
+from schema.service_openings import (
+    MAY_ASK_FOR,
+    MAY_DRAW_UP,
+    draft_service_request,
+    submit_service_request,
+    update_service_request,
+)
+from schema.services import (
+    MAY_AGREE,
+    MAY_ASSIGN_OWNER,
+    MAY_CANCEL,
+    MAY_OFFER_TERMS,
+    MAY_RECALL,
+    MAY_SAY,
+    add_service_message,
+    approve_service_request,
+    assign_service_request,
+    cancel_service_request,
+    decline_service_request,
+    fulfil_service_request,
+    quote_service_request,
+    recall_service_request,
+    schedule_service_request,
+)
 from schema.transfers import MAY_CARRY_OVER, MAY_TRANSFER, transfer_member, transfer_partner
+from schema.waitlist import join_waitlist, leave_waitlist
 
-MAY_SEE = Partners("member.tier:read") | Staff("members:admin")
 MAY_CLAIM = Partners("holds:write") | Members("me:claim")
 MAY_OFFER = Partners("perks:write") | Staff("partners:admin")
 MAY_CONSENT = Members("me:consents") | Staff("consents:admin")
@@ -42,14 +71,79 @@ class Mutation:
     claim_perk = command(claim_perk, permission=MAY_CLAIM, description="Sets a perk aside for a member.")
     confirm_hold = command(
         confirm_hold,
-        permission=Partners("redemptions:write"),
-        description="The member is at the counter: a hold becomes a redemption.",
+        permission=Partners("redemptions:write") | Members("me:claim"),
+        description="A hold becomes a redemption, or a part of it does: by the partner when the member is at the "
+        "counter, or by the member where the perk is self-service.",
     )
+    extend_hold = command(extend_hold, permission=MAY_CLAIM, description="Holds for as long again, at most twice.")
     release_hold = command(release_hold, permission=MAY_CLAIM, description="Gives a hold back.")
+    join_waitlist = command(
+        join_waitlist, permission=MAY_CLAIM, description="Waits for what is not there now; an offer is a hold."
+    )
+    leave_waitlist = command(
+        leave_waitlist, permission=MAY_CLAIM, description="Waits no more; what was offered goes to the next."
+    )
     reverse_redemption = command(
         reverse_redemption,
         permission=Partners("redemptions:reverse") | Staff("partners:admin"),
         description="Takes a redemption back.",
+    )
+    choose_delivery = command(
+        choose_delivery,
+        permission=MAY_CHOOSE,
+        description="How a sample is to reach its member: picked up or sent. Until the partner begins it can be chosen "
+        "again.",
+    )
+    update_fulfilment = command(
+        update_fulfilment, permission=MAY_FULFIL, description="How far you are with what you promised."
+    )
+    check_in = command(
+        check_in,
+        permission=Partners("redemptions:write"),
+        description="Guests of an event come in, by the code that they show; a party perhaps in parts.",
+    )
+    draft_service_request = command(
+        draft_service_request, permission=MAY_DRAW_UP, description="Draws up a bespoke request that only you see."
+    )
+    update_service_request = command(
+        update_service_request, permission=MAY_DRAW_UP, description="Changes a draft of yours."
+    )
+    submit_service_request = command(
+        submit_service_request,
+        permission=MAY_ASK_FOR,
+        description="Asks for something bespoke; whom the perk trusts is approved in the same answer.",
+    )
+    quote_service_request = command(
+        quote_service_request, permission=MAY_OFFER_TERMS, description="Offers the member an amount and terms."
+    )
+    approve_service_request = command(
+        approve_service_request,
+        permission=MAY_AGREE,
+        description="Says yes, which redeems the perk: the member to an offer, or the partner where the perk goes "
+        "without.",
+    )
+    decline_service_request = command(
+        decline_service_request, permission=MAY_AGREE, description="Says no: the partner, or the member to an offer."
+    )
+    schedule_service_request = command(
+        schedule_service_request, permission=MAY_OFFER_TERMS, description="Says when it will be done."
+    )
+    fulfil_service_request = command(
+        fulfil_service_request, permission=MAY_OFFER_TERMS, description="Says that it is done."
+    )
+    recall_service_request = command(
+        recall_service_request, permission=MAY_RECALL, description="Takes a request back before it is approved."
+    )
+    cancel_service_request = command(
+        cancel_service_request,
+        permission=MAY_CANCEL,
+        description="Ends a request for a reason; after a yes its redemption is reversed.",
+    )
+    assign_service_request = command(
+        assign_service_request, permission=MAY_ASSIGN_OWNER, description="Says who looks after a request."
+    )
+    add_service_message = command(
+        add_service_message, permission=MAY_SAY, description="Says something in the thread of a request."
     )
     create_pass = command(
         create_pass, permission=Members("me:claim"), description="Makes a code for the member to show at a counter."
@@ -96,6 +190,19 @@ class Mutation:
     )
     publish_perk = command(publish_perk, permission=MAY_OFFER, description="Opens a perk to claims.")
     pause_perk = command(pause_perk, permission=MAY_OFFER, description="Stops new claims; what is held stays held.")
+    grant_access = command(
+        grant_access,
+        permission=MAY_GRANT,
+        description="Gives a member a standing right, claimed and confirmed at once.",
+    )
+    use_access = command(
+        use_access, permission=MAY_USE, description="The member is at the counter: a standing right is used once."
+    )
+    revoke_access = command(revoke_access, permission=MAY_REVOKE, description="Takes a standing right away.")
+    add_codes = command(add_codes, permission=MAY_OFFER, description="Puts codes into the pool of a perk.")
+    withdraw_codes = command(
+        withdraw_codes, permission=MAY_OFFER, description="Takes codes that nobody has out of a pool."
+    )
     enrol_member = command(enrol_member, permission=Staff("members:admin"), description="Enrols a person.")
     assign_tier = command(
         assign_tier, permission=Staff("programme:admin"), description="Gives a member a tier from now on."
@@ -105,4 +212,7 @@ class Mutation:
         withdraw_consent,
         permission=MAY_CONSENT,
         description="Stops a partner from seeing the member, at once.",
+    )
+    close_review = command(
+        close_review, permission=MAY_REVIEW, description="Clears a member's claims, or upholds that they are kept out."
     )

@@ -104,12 +104,12 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
 
 def from_body(body: bytes) -> Parameters:
     """The parameters of a POST; raises `Rejected` (BAD_REQUEST) for anything but one JSON object."""
-    parameters = _json(body, "body")
+    parameters = read_json(body, "body")
     if isinstance(parameters, list):
         raise Rejected.because("BAD_REQUEST", "Batches are not supported: send one request at a time.")
     if not isinstance(parameters, dict):
         raise Rejected.because("BAD_REQUEST", "The body must be a JSON object.")
-    return _parameters(parameters)
+    return parameters_of(parameters)
 
 
 def from_query_string(query_string: bytes) -> Parameters:
@@ -125,11 +125,12 @@ def from_query_string(query_string: bytes) -> Parameters:
         raise Rejected.because("BAD_REQUEST", "The query string must not hold the character U+0000.")
     for name in ("variables", "extensions"):
         if name in parameters:
-            parameters[name] = _json(parameters[name].encode() or b"null", name)
-    return _parameters(parameters)
+            parameters[name] = read_json(parameters[name].encode() or b"null", name)
+    return parameters_of(parameters)
 
 
-def _json(text: bytes, name: str) -> Any:
+def read_json(text: bytes, name: str) -> Any:
+    """What a JSON text says; raises `Rejected` (BAD_REQUEST), also for what no text of ours may hold."""
     if NUL.search(text):
         raise Rejected.because("BAD_REQUEST", f"The {name} must not hold the character U+0000.")
     try:
@@ -138,7 +139,8 @@ def _json(text: bytes, name: str) -> Any:
         raise Rejected.because("BAD_REQUEST", f"The {name} must be JSON in UTF-8.") from None
 
 
-def _parameters(given: Mapping[str, Any]) -> Parameters:
+def parameters_of(given: Mapping[str, Any]) -> Parameters:
+    """The parameters in one JSON object; raises `Rejected` (BAD_REQUEST)."""
     query = _typed(given, "query", str, "a string")
     document_id = _typed(given, "documentId", str, "a string")
     variables = _typed(given, "variables", dict, "an object")

@@ -1,6 +1,7 @@
 """The mutations that make and change partners and their perks."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from datetime import date
 from typing import Any, cast
 from uuid import UUID
@@ -8,11 +9,13 @@ from uuid import UUID
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.scalars import JSON
+from strawberry.utils.str_converters import to_camel_case
 
 from auth import clients
 from partners import catalogue, tables
-from partners.catalogue import Offer, PerkSettings
+from partners.catalogue import Offer
 from partners.errors import BadInput, NotFound
+from partners.perk_settings import PerkSettings
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
 from schema.catalogue import Partner, Perk, perks_by_id
 from schema.context import Context, Info
@@ -66,6 +69,15 @@ async def set_partner_state(info: Info, input: PartnerInput, state: PartnerState
     return PartnerPayload(partner=Partner.of(partner))
 
 
+@strawberry.input(description="How those who wait are treated.")
+class WaitlistInput:
+    offer_seconds: int = strawberry.field(default=172_800, description="How long an offer stands: 300 to 604,800.")
+    offers: int = strawberry.field(default=1, description="How many offers may lapse before one drops out: 1 to 10.")
+    skip: bool = strawberry.field(
+        default=False, description="Whether whoever comes after a party that is too large may go before it."
+    )
+
+
 @strawberry.input(description="A new perk: a draft until it is published.")
 class CreatePerkInput:
     handle: str = strawberry.field(description="Its name among the partner's, as `track-day`.")
@@ -81,6 +93,19 @@ class CreatePerkInput:
     rules: list[JSON] = strawberry.field(
         default_factory=list, description="Rules by kind with their settings, at most 50; docs/rules.md lists them."
     )
+    settings: JSON | None = strawberry.field(
+        default=None, description="What its kind can be told, as sessions of an event: see `perkKinds`."
+    )
+    waitlist: WaitlistInput | None = strawberry.field(default=None, description="Null: nobody can wait.")
+    currency: str | None = strawberry.field(default=None, description="Of amounts that claims state: ISO 4217.")
+    units_max: int = strawberry.field(default=1, description="How many one claim may take, as the largest party.")
+    self_service: bool | None = strawberry.field(
+        default=None, description="Whether members confirm their holds by themselves; null: as is usual for its kind."
+    )
+    returns_allowance: bool = strawberry.field(
+        default=True, description="Whether a reversal gives the use back to the member, unless it says otherwise."
+    )
+    low_at: int | None = strawberry.field(default=None, description="Alarm when no more than so many are left.")
     partner: PartnerBy | None = strawberry.field(default=None, description="Staff: whose. Partners leave it out.")
 
 
@@ -93,12 +118,29 @@ class UpdatePerkInput:
     opens_on: date | None = strawberry.field(default=strawberry.UNSET, description="Null: open since ever.")
     closes_on: date | None = strawberry.field(default=strawberry.UNSET, description="Null: open for ever.")
     capacity: int | None = strawberry.field(
-        default=strawberry.UNSET, description="Null: no limit. Never below what is taken."
+        default=strawberry.UNSET, description="Null: no limit. Never below what is taken; see stopClaims."
     )
     hold_seconds: int | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
     reversal_days: int | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
     rules: list[JSON] | None = strawberry.field(
         default=strawberry.UNSET, description="All of them: they make a new version."
+    )
+    settings: JSON | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="All of them. Options are told by their handles, pools by their names; what is taken can't go.",
+    )
+    waitlist: WaitlistInput | None = strawberry.field(
+        default=strawberry.UNSET, description="Null: nobody can begin to wait."
+    )
+    currency: str | None = strawberry.field(default=strawberry.UNSET, description="Not while any is taken.")
+    units_max: int | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    self_service: bool | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    returns_allowance: bool | None = strawberry.field(default=strawberry.UNSET, description="See createPerk.")
+    low_at: int | None = strawberry.field(default=strawberry.UNSET, description="Null: no alarm.")
+    stop_claims: bool = strawberry.field(
+        default=False,
+        description="Where fewer are wanted than are taken: no new claims, and units that come back are not given "
+        "again until it is so many. Else that is CONFLICT, with the figures.",
     )
 
 
@@ -112,7 +154,7 @@ class PerkPayload:
     perk: Perk | None = field(description="The perk as it is now.")
 
 
-CLEARABLE = frozenset({"opens_on", "closes_on", "units"})
+CLEARABLE = frozenset({"opens_on", "closes_on", "units", "waitlist", "currency", "low_at"})
 
 
 async def create_perk(info: Info, input: CreatePerkInput) -> PerkPayload:
@@ -135,6 +177,13 @@ async def create_perk(info: Info, input: CreatePerkInput) -> PerkPayload:
                 hold_seconds=input.hold_seconds,
                 reversal_days=input.reversal_days,
                 rules=rules_of(input.rules),
+                settings={} if input.settings is None else settings_of(input.settings),
+                waitlist=None if input.waitlist is None else asdict(input.waitlist),
+                currency=input.currency,
+                units_max=input.units_max,
+                self_service=input.self_service,
+                returns_allowance=input.returns_allowance,
+                low_at=input.low_at,
             ),
             programme=context.resources.programme,
             actor=context.actor,
@@ -167,6 +216,13 @@ def rules_of(rules: list[JSON]) -> list[Mapping[str, Any]]:
     return cast("list[Mapping[str, Any]]", rules)
 
 
+def settings_of(settings: JSON) -> Mapping[str, Any]:
+    """A kind's settings as an object; BadInput for anything else."""
+    if not isinstance(settings, dict):
+        raise BadInput("settings: an object")
+    return settings
+
+
 async def update_perk(info: Info, input: UpdatePerkInput) -> PerkPayload:
     """Changes a perk; new rules make a new version of its policy."""
     context = info.context
@@ -179,32 +235,28 @@ async def update_perk(info: Info, input: UpdatePerkInput) -> PerkPayload:
             programme=context.resources.programme,
             actor=context.actor,
             now=context.now,
+            stop_claims=input.stop_claims,
         )
     return await shown(info, offer.perk.id)
 
 
 def changed_settings(offer: Offer, input: UpdatePerkInput) -> PerkSettings:
     """The perk's settings with what the input says instead; BadInput for a null where there must be something."""
-    perk = offer.perk
-    values: dict[str, Any] = {
-        "title": perk.title,
-        "time_zone": perk.time_zone,
-        "description": perk.description,
-        "opens_on": perk.opens_on,
-        "closes_on": perk.closes_on,
-        "units": offer.capacity.units,
-        "hold_seconds": perk.hold_seconds,
-        "reversal_days": perk.reversal_days,
-        "rules": offer.policy.rules,
-    }
-    for name in values:
-        given = getattr(input, "capacity" if name == "units" else name)
+    said: dict[str, Any] = {}
+    for one in fields(PerkSettings):
+        given = getattr(input, "capacity" if one.name == "units" else one.name)
         if given is strawberry.UNSET:
             continue
-        if given is None and name not in CLEARABLE:
-            raise BadInput(f"{name}: not null")
-        values[name] = rules_of(given) if name == "rules" else given
-    return PerkSettings(**values)
+        if given is None and one.name not in CLEARABLE:
+            raise BadInput(f"{to_camel_case(one.name)}: not null")
+        said[one.name] = given
+    if "rules" in said:
+        said["rules"] = rules_of(said["rules"])
+    if "settings" in said:
+        said["settings"] = settings_of(said["settings"])
+    if said.get("waitlist") is not None:
+        said["waitlist"] = asdict(said["waitlist"])
+    return offer.changed(**said)
 
 
 async def publish_perk(info: Info, input: PerkInput) -> PerkPayload:

@@ -16,6 +16,8 @@ strawberry.enum(
     description="Why something was refused: a closed list, docs/errors.md explains each.",
 )
 
+ALREADY_HELD = RefusalCode.ALREADY_HELD.value
+
 SENTENCES: Mapping[RefusalCode, str] = {
     RefusalCode.NOT_A_MEMBER: "No such member, or none that lets you know.",
     RefusalCode.MEMBERSHIP_SUSPENDED: "The membership is suspended.",
@@ -58,6 +60,7 @@ SENTENCES: Mapping[RefusalCode, str] = {
     RefusalCode.WRONG_STATE: "It is in a state that does not allow this.",
     RefusalCode.STALE_REVISION: "It has changed since you read it: read it again.",
     RefusalCode.FORM_INVALID: "The form does not fit.",
+    RefusalCode.QUOTE_EXPIRED: "The offer no longer holds.",
 }
 
 
@@ -79,7 +82,10 @@ class TierTooLow(UserError):
     current: str | None = field(permission=MAY_SEE_TIER, description="The member's tier; null without one.")
 
 
-@object_type(permission=Authenticated, description="The allowance of this period is used up.")
+@object_type(
+    permission=Authenticated,
+    description="The allowance of this period, of the member, its household or the device, is used up.",
+)
 class AllowanceExhausted(UserError):
     resets_at: datetime | None = field(description="When the next period begins; null when none does.")
 
@@ -89,24 +95,39 @@ class CapacityExhausted(UserError):
     waitlist_open: bool = field(description="Whether the member can wait for one.")
 
 
-def user_error(refusal: Refusal, path: Sequence[str]) -> UserError:
-    """The typed error of a refusal."""
+USED_UP = frozenset(
+    {
+        RefusalCode.ALLOWANCE_EXHAUSTED,
+        RefusalCode.VALUE_LIMIT_REACHED,
+        RefusalCode.HOUSEHOLD_LIMIT_REACHED,
+        RefusalCode.DEVICE_ALREADY_USED,
+    }
+)
+
+
+def user_error(refusal: Refusal, path: Sequence[str], *, waitlist_open: bool = False) -> UserError:
+    """The typed error of a refusal; `waitlist_open`: whether the member could wait where units are missing."""
     code, message, where = refusal.code, SENTENCES[refusal.code], list(path)
     if code in (RefusalCode.TIER_TOO_LOW, RefusalCode.TIER_EXPIRED):
         return TierTooLow(code=code, message=message, path=where, required=refusal.required, current=refusal.current)
-    if code is RefusalCode.ALLOWANCE_EXHAUSTED:
+    if code in USED_UP:
         return AllowanceExhausted(code=code, message=message, path=where, resets_at=refusal.eligible_again_at)
-    if code is RefusalCode.CAPACITY_EXHAUSTED:
-        return CapacityExhausted(code=code, message=message, path=where, waitlist_open=False)
+    if code in (RefusalCode.CAPACITY_EXHAUSTED, RefusalCode.CODE_POOL_EMPTY):
+        return CapacityExhausted(code=code, message=message, path=where, waitlist_open=waitlist_open)
     return Refused(code=code, message=message, path=where, eligible_again_at=refusal.eligible_again_at)
 
 
-def user_errors(decision: Decision, outcome: str, path: Sequence[str]) -> list[UserError]:
+def user_errors(decision: Decision, outcome: str, reasons: Sequence[str], path: Sequence[str]) -> list[UserError]:
     """What a claim is told: every rule that failed, or what the batch found when all had agreed."""
     if outcome == "REFUSED":
-        return [user_error(refusal, path) for refusal in decision.refusals]
-    resets_at = decision.allowance.resets_at if decision.allowance and outcome == "ALLOWANCE_EXHAUSTED" else None
-    return [user_error(Refusal(RefusalCode(outcome), "claim", resets_at), path)]
+        told = [user_error(refusal, path, waitlist_open=decision.waitlist_open) for refusal in decision.refusals]
+        return told + [
+            user_error(Refusal(RefusalCode(code), "claim"), path) for code in reasons if code == ALREADY_HELD
+        ]
+    resets_at = decision.allowance.resets_at if decision.allowance else None
+    again = {RefusalCode.ALLOWANCE_EXHAUSTED.value: resets_at}
+    found = [Refusal(RefusalCode(code), "claim", again.get(code)) for code in reasons]
+    return [user_error(refusal, path, waitlist_open=decision.waitlist_open) for refusal in found]
 
 
 def plain_error(code: str, path: Sequence[str]) -> list[UserError]:

@@ -147,6 +147,11 @@ def mutation(
     return field(description=description, permission=permission, name=name, deprecation_reason=deprecation_reason)
 
 
+def subscription(resolver: Any, *, permission: Permission, description: str) -> Any:
+    """A field of the subscription type, on the function that gives its events."""
+    return strawberry.subscription(resolver=resolver, description=description, directives=_directives(permission))
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(field, strawberry.field, StrawberryField))
 def object_type(*, description: str, permission: Permission | None = None, name: str | None = None) -> Callable[[T], T]:
     """A Strawberry object type; `permission` holds for every field that does not state its own."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from schema.access import find_access_grants
 from schema.approvals import MAY_MANAGE
 from schema.audit import find_entries
 from schema.catalogue import MAY_BROWSE, find_partner, find_partners, find_perk, find_perks
@@ -14,14 +15,16 @@ from schema.disclosures import MAY_READ_DISCLOSURES, find_disclosures
 from schema.eligibility import MAY_ASK, check_eligibilities, check_eligibility
 from schema.lookup import MAY_READ, find_node
 from schema.members import find_me, find_member
+from schema.perk_options import find_perk_kinds
 from schema.permissions import Authenticated, Members, Partners, Permission, Public, Staff, field, object_type
 from schema.redemptions import find_redemption, find_redemptions
+from schema.reviews import MAY_REVIEW, find_reviews
+from schema.rules import MAY_TRY, find_rule_kinds, try_policy
+from schema.service_requests import find_service_request, find_service_requests
 from schema.viewer import find_viewer
+from schema.waitlist import find_waitlist_entries
 
 MAY_SEE = Partners("member.tier:read") | Staff("members:admin")
-MAY_CLAIM = Partners("holds:write") | Members("me:claim")
-MAY_OFFER = Partners("perks:write") | Staff("partners:admin")
-MAY_CONSENT = Members("me:consents") | Staff("consents:admin")
 
 
 def query(resolver: Any, *, permission: Permission, description: str) -> Any:
@@ -50,6 +53,9 @@ class Query:
         permission=MAY_BROWSE,
         description="The catalogue within sight, each perk with its own answer for the member.",
     )
+    perk_kinds = query(
+        find_perk_kinds, permission=Authenticated, description="The kinds of perk, each with the settings it takes."
+    )
     partner = query(find_partner, permission=MAY_BROWSE, description="One partner within sight.")
     partners = query(find_partners, permission=MAY_BROWSE, description="The partners within sight.")
     consents = query(list_consents, permission=Members("me:consents"), description="The member's own live consents.")
@@ -65,10 +71,33 @@ class Query:
     )
     redemption = query(find_redemption, permission=MAY_READ, description="One redemption within sight.")
     redemptions = query(find_redemptions, permission=MAY_READ, description="Redemptions within sight, newest first.")
+    service_request = query(find_service_request, permission=MAY_READ, description="One bespoke request within sight.")
+    service_requests = query(
+        find_service_requests, permission=MAY_READ, description="Bespoke requests within sight, newest first."
+    )
+    waitlist_entries = query(
+        find_waitlist_entries,
+        permission=MAY_READ,
+        description="Who waits, or waited, within sight, newest first. Partners see members who let them.",
+    )
+    access_grants = query(
+        find_access_grants, permission=MAY_READ, description="Standing rights within sight, newest first."
+    )
     client = query(find_client, permission=MAY_MANAGE, description="One OAuth client within sight.")
     clients = query(
         find_clients, permission=MAY_MANAGE, description="The OAuth clients within sight, in the order they were made."
     )
     audit_entries = query(
         find_entries, permission=Staff("audit:read"), description="The record of everything, newest first."
+    )
+    rule_kinds = query(
+        find_rule_kinds, permission=Authenticated, description="The kinds of rule, each with the settings it takes."
+    )
+    policy_dry_run = query(
+        try_policy,
+        permission=MAY_TRY,
+        description="Which members would gain or lose a perk by other rules; nothing is changed.",
+    )
+    reviews = query(
+        find_reviews, permission=MAY_REVIEW, description="Members whose claims staff look into, newest first."
     )

@@ -1,6 +1,7 @@
 """Redemptions and their reversals, read by partners (their own), members (theirs) and staff (all)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,14 @@ from partners.redemptions import Redeemed
 from partners.references import reachable_member
 from partners.tables import Bearer, FulfilmentState, Stock
 from schema.catalogue import Perk, perks_by_id
+from schema.codes import codes_of
 from schema.context import Info
+from schema.fulfilments import Fulfilment, fulfilments_by_id
 from schema.ids import PARTNER, PERK, REDEMPTION, REVERSAL, optional_id, read_id, show_id
 from schema.members import MAY_SEE_TIER, Member
 from schema.nodes import Node
 from schema.paging import Connection, connect, page_size, read_cursor
-from schema.permissions import Authenticated, field, object_type
+from schema.permissions import Authenticated, Members, Partners, field, object_type
 from schema.references import MemberBy
 from schema.selection import selected
 
@@ -32,7 +35,10 @@ strawberry.enum(Stock, description="What becomes of the unit that a reversal giv
 class Reversal(Node):
     reason: str = field(description="Why.")
     borne_by: Bearer = field(description="Who bears the cost.")
-    stock: Stock = field(description="What became of the unit.")
+    stock: Stock = field(description="What became of the units.")
+    units: int = field(description="How many were taken back.")
+    amount_minor: int = field(description="How much of the amount, in minor units of the perk's currency.")
+    returns_allowance: bool = field(description="Whether the member may use it again in the same period.")
     reversed_at: datetime = field(description="When.")
     leaf_hash: str = field(description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962).")
 
@@ -44,6 +50,9 @@ class Reversal(Node):
             reason=row.reason,
             borne_by=Bearer(row.borne_by),
             stock=Stock(row.stock),
+            units=row.units,
+            amount_minor=row.amount,
+            returns_allowance=row.returns_allowance,
             reversed_at=row.reversed_at,
             leaf_hash=row.leaf_hash.hex(),
         )
@@ -58,14 +67,26 @@ class Redemption(Node):
     tier: str | None = field(permission=MAY_SEE_TIER, description="The member's tier when it was claimed.")
     policy_version: int = field(description="The version of the rules that said yes.")
     fulfilment: FulfilmentState = field(description="How far the partner is.")
+    fulfilment_details: Fulfilment | None = field(description="When, by whom, where to, and who came.")
     confirmed_at: datetime = field(description="When it was confirmed.")
-    reversal: Reversal | None = field(description="What took it back; null while it stands.")
+    units: int = field(description="How many were redeemed.")
+    reversed_units: int = field(description="How many of them were taken back.")
+    amount_minor: int = field(description="The amount, in minor units of `currency`.")
+    currency: str | None = field(description="ISO 4217; null where no amounts are counted.")
+    option: str | None = field(description="The handle of the variant or session; null where there is none.")
+    reversal: Reversal | None = field(description="What took it back last; null while all of it stands.")
+    reversals: list[Reversal] = field(description="All that took parts of it back, in their order.")
+    code: str | None = field(
+        permission=Partners() | Members(),
+        description="The code that it gave, of the partner's own; else null.",
+    )
     leaf_hash: str = field(description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962).")
 
     @classmethod
-    def of(cls, row: Redeemed, perk: Perk | None, member: Member | None) -> "Redemption":
+    def of(cls, row: Redeemed, perk: Perk | None, member: Member | None, beside: "Beside") -> "Redemption":
         """A redemption with what was fetched beside it."""
         redemption = row.redemption
+        last = None if row.reversal is None else Reversal.of(row.reversal)
         return cls(
             id=strawberry.ID(show_id(REDEMPTION, redemption.id)),
             perk=perk,
@@ -73,10 +94,45 @@ class Redemption(Node):
             tier=redemption.tier,
             policy_version=redemption.policy_version,
             fulfilment=FulfilmentState(redemption.fulfilment),
+            fulfilment_details=beside.fulfilments.get(redemption.id),
             confirmed_at=redemption.confirmed_at,
-            reversal=None if row.reversal is None else Reversal.of(row.reversal),
+            units=redemption.units,
+            reversed_units=redemption.reversed_units,
+            amount_minor=redemption.amount,
+            currency=redemption.currency,
+            option=beside.options.get(redemption.option_id),
+            reversal=last,
+            reversals=beside.reversals.get(redemption.id, [] if last is None else [last]),
+            code=beside.codes.get(redemption.id),
             leaf_hash=redemption.leaf_hash.hex(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What was fetched beside a page of redemptions, because somebody asked for it."""
+
+    options: Mapping[UUID, str]
+    reversals: Mapping[UUID, list[Reversal]]
+    fulfilments: Mapping[UUID, Fulfilment]
+    codes: Mapping[UUID, str]
+
+
+async def beside(info: Info, rows: Sequence[Redeemed]) -> Beside:
+    """The names of options, the reversals of what was reversed more than once, what is known of the fulfilment, and
+    partners' codes; a statement each, where needed."""
+    names = selected(info)
+    options = {row.redemption.option_id for row in rows} - {None} if "option" in names else set()
+    several = {row.redemption.id for row in rows if row.redemption.reversals > 1} if "reversals" in names else set()
+    handles: Mapping[UUID, str] = {}
+    reversals: dict[UUID, list[Reversal]] = {}
+    if options or several:
+        async with info.context.reading() as session:
+            handles = await redemptions.option_handles(session, options)
+            for reversal in await redemptions.list_reversals(session, several):
+                reversals.setdefault(reversal.redemption_id, []).append(Reversal.of(reversal))
+    ids = {row.redemption.id for row in rows}
+    return Beside(handles, reversals, await fulfilments_by_id(info, ids), await codes_of(info, ids))
 
 
 async def redemptions_of(info: Info, rows: Sequence[Redeemed], *, known: bool = False) -> list[Redemption]:
@@ -99,8 +155,10 @@ async def redemptions_of(info: Info, rows: Sequence[Redeemed], *, known: bool = 
     if asker is not None and "tier" in names:
         tiers = {row.redemption.member_id for row in rows if row.redemption.tier is not None}
         await disclose(info, tiers - members.keys())
+    fetched = await beside(info, rows)
     return [
-        Redemption.of(row, perks.get(row.redemption.perk_id), members.get(row.redemption.member_id)) for row in rows
+        Redemption.of(row, perks.get(row.redemption.perk_id), members.get(row.redemption.member_id), fetched)
+        for row in rows
     ]
 
 
@@ -125,9 +183,10 @@ async def load_redemption(info: Info, id: UUID, *, just_made: bool = False) -> R
 async def load_reversal(info: Info, id: UUID) -> Reversal | None:
     """What took a redemption back, to whom the redemption is within reach."""
     async with info.context.reading() as session:
-        redemption_id = await redemptions.reversed_by(session, id)
-    redemption = None if redemption_id is None else await load_redemption(info, redemption_id)
-    return None if redemption is None else redemption.reversal
+        reversal = await redemptions.find_reversal(session, id)
+    if reversal is None or await load_redemption(info, reversal.redemption_id) is None:
+        return None
+    return Reversal.of(reversal)
 
 
 async def find_redemption(info: Info, id: strawberry.ID) -> Redemption | None:

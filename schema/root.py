@@ -7,10 +7,12 @@ from schema.mutations import Mutation
 from schema.outcomes import AllowanceExhausted, CapacityExhausted, Refused, TierTooLow
 from schema.queries import Query
 from schema.scalars import CONFIG
+from schema.subscriptions import Subscription
 
 SCHEMA = strawberry.Schema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     types=[Refused, TierTooLow, AllowanceExhausted, CapacityExhausted],
     config=CONFIG,
 )

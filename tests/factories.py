@@ -12,9 +12,11 @@ from sqlalchemy import text
 from gateway.database import Database
 from partners import audit, catalogue, consents, eligibility, members, tables, tiers
 from partners.actors import SYSTEM, Actor, ActorKind
-from partners.holds import Claim, Claimed, Held, claim_batch, release_hold
+from partners.facts import NOTHING_SAID, Circumstances
+from partners.holds import Claim, Claimed, Held, claim_batch, extend_hold, release_hold
 from partners.idempotency import fingerprint
 from partners.keys import Keys
+from partners.perk_settings import PerkSettings
 from partners.programme import Programme
 from partners.redemptions import Outcome, Return, confirm_hold, reverse_redemption
 from partners.references import MemberRef, PerkRef
@@ -52,7 +54,7 @@ class Club:
         **settings: Any,
     ) -> tables.Perk:
         partner = partner or await self.partner()
-        whole = catalogue.PerkSettings(**({"title": "A perk", "time_zone": "UTC"} | settings), rules=rules)
+        whole = PerkSettings(**({"title": "A perk", "time_zone": "UTC"} | settings), rules=rules)
         async with self.database.sessions.begin() as session:
             perk = await catalogue.create_perk(
                 session,
@@ -137,9 +139,14 @@ class Club:
             await consents.withdraw_consent(session, MemberRef(id=member.id), partner.id, actor=SYSTEM, now=self.now)
 
     async def known(
-        self, member: tables.Member, perk: tables.Perk, *, now: datetime | None = None
+        self,
+        member: tables.Member,
+        perk: tables.Perk,
+        *,
+        now: datetime | None = None,
+        said: Circumstances = NOTHING_SAID,
     ) -> eligibility.Known:
-        question = eligibility.Question(MemberRef(id=member.id), PerkRef(id=perk.id), now or self.now)
+        question = eligibility.Question(MemberRef(id=member.id), PerkRef(id=perk.id), now or self.now, said=said)
         async with self.database.connection() as connection:
             [known] = await eligibility.learn(connection, [question])
         assert known is not None
@@ -152,10 +159,16 @@ class Club:
         return eligibility.decide(known, self.programme.ranks, now or self.now)
 
     async def claim_of(
-        self, member: tables.Member, perk: tables.Perk, *, key: str | None = None, now: datetime | None = None
+        self,
+        member: tables.Member,
+        perk: tables.Perk,
+        *,
+        key: str | None = None,
+        now: datetime | None = None,
+        said: Circumstances = NOTHING_SAID,
     ) -> Claim:
         now = now or self.now
-        known = await self.known(member, perk, now=now)
+        known = await self.known(member, perk, now=now, said=said)
         return Claim(
             actor=member_actor(member),
             key=key or uuid4().hex,
@@ -166,15 +179,28 @@ class Club:
         )
 
     async def claim(
-        self, member: tables.Member, perk: tables.Perk, *, key: str | None = None, now: datetime | None = None
+        self,
+        member: tables.Member,
+        perk: tables.Perk,
+        *,
+        key: str | None = None,
+        now: datetime | None = None,
+        said: Circumstances = NOTHING_SAID,
     ) -> Claimed:
-        claim = await self.claim_of(member, perk, key=key, now=now)
+        claim = await self.claim_of(member, perk, key=key, now=now, said=said)
         [claimed] = await self.claim_all([claim])
         return claimed
 
-    async def hold(self, member: tables.Member, perk: tables.Perk, *, now: datetime | None = None) -> Held:
+    async def hold(
+        self,
+        member: tables.Member,
+        perk: tables.Perk,
+        *,
+        now: datetime | None = None,
+        said: Circumstances = NOTHING_SAID,
+    ) -> Held:
         """A claim that must succeed."""
-        claimed = await self.claim(member, perk, now=now)
+        claimed = await self.claim(member, perk, now=now, said=said)
         assert claimed.hold is not None, claimed.outcome
         return claimed.hold
 
@@ -193,6 +219,8 @@ class Club:
         key: str | None = None,
         actor: Actor | None = None,
         now: datetime | None = None,
+        units: int | None = None,
+        amount: int | None = None,
     ) -> Outcome:
         """By id, or by `code` when there is one."""
         hold_id = hold.id if code is None else None
@@ -203,13 +231,19 @@ class Club:
                 code=code,
                 actor=actor or self.partner_of(hold),
                 key=key or uuid4().hex,
-                fingerprint=fingerprint("confirmHold", {"hold": str(hold_id), "code": code}),
+                fingerprint=fingerprint("confirmHold", {"hold": str(hold_id), "code": code, "parts": [units, amount]}),
                 now=now or self.now,
+                units=units,
+                amount=amount,
             )
 
     async def release(self, hold: Held, *, actor: Actor | None = None, now: datetime | None = None) -> str:
         async with self.database.connection() as connection:
             return await release_hold(connection, hold.id, actor or self.partner_of(hold), now or self.now)
+
+    async def extend(self, hold: Held, *, actor: Actor | None = None, now: datetime | None = None) -> str:
+        async with self.database.connection() as connection:
+            return await extend_hold(connection, hold.id, actor or self.partner_of(hold), now or self.now)
 
     async def redeemed(self, hold: Held, *, now: datetime | None = None) -> UUID:
         confirmed = await self.confirm(hold, now=now)
@@ -225,15 +259,16 @@ class Club:
         stock: Stock = Stock.RESTOCK,
         key: str | None = None,
         now: datetime | None = None,
+        **parts: Any,
     ) -> Outcome:
         async with self.database.connection() as connection:
             return await reverse_redemption(
                 connection,
                 redemption,
-                Return("spoiled", stock=stock),
+                Return("spoiled", stock=stock, **parts),
                 actor=actor,
                 key=key or uuid4().hex,
-                fingerprint=fingerprint("reverseRedemption", {"redemption": str(redemption), "stock": stock}),
+                fingerprint=fingerprint("reverseRedemption", {"redemption": str(redemption), "stock": stock, **parts}),
                 now=now or self.now,
             )
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from auth.caller import Caller, CallerKind
 from auth.client_settings import ClientSettings
@@ -12,7 +12,11 @@ from auth.clients import Administrator, create_client
 from auth.tables import Approval
 from partners import tables, transfers
 from partners.actors import SYSTEM
+from partners.facts import Circumstances
+from partners.reviews import open_review
+from schema.scalars import show_moment
 from tests.factories import Club, partner_actor
+from tests.fulfilling import SETTINGS, an_event
 
 Asked = tuple[str, dict[str, Any]]
 Sample = Callable[[Club, "Rows", Caller], Awaitable[Asked]]
@@ -111,6 +115,24 @@ async def to_reverse(club: Club, rows: Rows) -> dict[str, Any]:
     return {"input": {"redemption": await new_redemption(club, rows), "reason": "spoiled", "idempotencyKey": unique()}}
 
 
+async def to_choose(club: Club, rows: Rows) -> dict[str, Any]:
+    perk = await club.perk(rows.partner, settings=SETTINGS)
+    redemption = await club.redeemed(await club.hold(rows.member, perk))
+    return {"input": {"redemption": f"redemption_{redemption.hex}", "method": "PICKUP", "location": "old-town"}}
+
+
+async def to_fulfil(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"redemption": await new_redemption(club, rows), "state": "FULFILLED"}}
+
+
+async def to_check_in(club: Club, rows: Rows) -> dict[str, Any]:
+    """A place that was claimed the day before."""
+    perk, then = await an_event(club, rows.partner), club.now - timedelta(days=1)
+    hold = await club.hold(rows.member, perk, said=Circumstances(option="tonight"), now=then)
+    redemption = await club.redeemed(hold, now=then)
+    return {"input": {"redemption": {"id": f"redemption_{redemption.hex}"}, "idempotencyKey": unique()}}
+
+
 async def new_client(club: Club, rows: Rows) -> str:
     """A client of the partner that any administrator of it may manage."""
     settings = ClientSettings("A client", frozenset({"clients:manage"}))
@@ -186,8 +208,202 @@ def about_consent(query: str) -> Sample:
     return asked
 
 
+async def code_perk(club: Club, rows: Rows) -> str:
+    """A perk of the partner's that gives codes."""
+    return f"perk_{(await club.perk(rows.partner, kind=tables.PerkKind.CODE)).id.hex}"
+
+
+async def to_add_codes(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"perk": {"id": await code_perk(club, rows)}, "codes": ["GIFT-1"]}}
+
+
+async def to_withdraw_codes(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"perk": {"id": await code_perk(club, rows)}}}
+
+
+def to_grant(query: str) -> Sample:
+    """A right of a perk that is made for it."""
+
+    async def asked(club: Club, rows: Rows, caller: Caller) -> Asked:
+        perk = await club.perk(rows.partner, kind=tables.PerkKind.ACCESS)
+        member = whom(rows, caller)
+        return query, {"input": {"perk": {"id": f"perk_{perk.id.hex}"}, "member": member, "idempotencyKey": unique()}}
+
+    return asked
+
+
+async def new_right(club: Club, rows: Rows) -> str:
+    """A standing right of the member's."""
+    perk = await club.perk(rows.partner, kind=tables.PerkKind.ACCESS)
+    redemption = await club.redeemed(await club.hold(rows.member, perk))
+    [right] = await club.sql("SELECT id FROM access_grant WHERE redemption_id = $1", redemption)
+    return f"access_{right['id'].hex}"
+
+
+async def to_use(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"access": {"id": await new_right(club, rows)}, "idempotencyKey": unique()}}
+
+
+async def to_revoke_access(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"access": await new_right(club, rows), "reason": "closed"}}
+
+
+def about_rights(query: str) -> Sample:
+    """The rights of a perk of which the member has one."""
+
+    async def asked(club: Club, rows: Rows, _: Caller) -> Asked:
+        right = UUID(hex=(await new_right(club, rows)).removeprefix("access_"))
+        [grant] = await club.sql("SELECT perk_id FROM access_grant WHERE id = $1", right)
+        return query, {"filter": {"perk": f"perk_{grant['perk_id'].hex}"}}
+
+    return asked
+
+
 async def redeemed_once(club: Club, rows: Rows) -> dict[str, Any]:
     return {"id": await new_redemption(club, rows)}
+
+
+async def held_once(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"id": await new_hold(club, rows)}
+
+
+async def waited_once(club: Club, rows: Rows) -> dict[str, Any]:
+    """Somebody who waits at a perk of its own."""
+    perk = await club.perk(rows.partner)
+    entry = tables.WaitlistEntry(
+        perk_id=perk.id, partner_id=rows.partner.id, member_id=rows.member.id, joined_by="member", joined_at=club.now
+    )
+    async with club.database.sessions.begin() as session:
+        session.add(entry)
+        return {"id": f"wait_{entry.id.hex}"}
+
+
+def to_wait(query: str) -> Sample:
+    """A wait for a perk that is all taken."""
+
+    async def asked(club: Club, rows: Rows, caller: Caller) -> Asked:
+        perk = await club.perk(rows.partner, units=0, waitlist={})
+        return query, {"input": {"perk": {"id": f"perk_{perk.id.hex}"}, "member": whom(rows, caller)}}
+
+    return asked
+
+
+async def to_leave(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"entry": (await waited_once(club, rows))["id"]}}
+
+
+async def requested_once(club: Club, rows: Rows) -> dict[str, Any]:
+    """A bespoke request that was submitted."""
+    thread = tables.Thread(opened_at=club.now)
+    async with club.database.sessions.begin() as session:
+        session.add(thread)
+        await session.flush()
+        request = tables.ServiceRequest(
+            id=thread.id,
+            perk_id=rows.perk.id,
+            partner_id=rows.partner.id,
+            member_id=rows.member.id,
+            state=tables.ServiceState.SUBMITTED,
+            created_at=club.now,
+        )
+        session.add(request)
+        return {"id": f"service_{thread.id.hex}"}
+
+
+async def new_service(club: Club, rows: Rows, state: tables.ServiceState) -> str:
+    """A bespoke request for a perk of its own, in a state that it has come to."""
+    perk = await club.perk(rows.partner, kind=tables.PerkKind.SERVICE, settings={"approval": "BY_PARTNER"})
+    approved = state is tables.ServiceState.APPROVED
+    redemption = await club.redeemed(await club.hold(rows.member, perk)) if approved else None
+    thread = tables.Thread(opened_at=club.now)
+    async with club.database.sessions.begin() as session:
+        session.add(thread)
+        await session.flush()
+        request = tables.ServiceRequest(
+            id=thread.id,
+            perk_id=perk.id,
+            partner_id=rows.partner.id,
+            member_id=rows.member.id,
+            state=state,
+            redemption_id=redemption,
+            created_at=club.now,
+        )
+        session.add(request)
+    return f"service_{thread.id.hex}"
+
+
+def on_service(state: tables.ServiceState, **more: Any) -> Callable[[Club, Rows], Awaitable[dict[str, Any]]]:
+    """A step of a bespoke request that is made for it."""
+
+    async def made(club: Club, rows: Rows) -> dict[str, Any]:
+        return {"input": {"request": await new_service(club, rows, state), "revision": 1} | more}
+
+    return made
+
+
+async def one_service(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"id": await new_service(club, rows, tables.ServiceState.SUBMITTED)}
+
+
+async def to_quote(club: Club, rows: Rows) -> dict[str, Any]:
+    valid_until = show_moment(club.now + timedelta(days=1))
+    make = on_service(tables.ServiceState.SUBMITTED, amountMinor=0, terms="All in.", validUntil=valid_until)
+    return await make(club, rows)
+
+
+async def to_schedule(club: Club, rows: Rows) -> dict[str, Any]:
+    scheduled_for = show_moment(club.now + timedelta(days=1))
+    return await on_service(tables.ServiceState.APPROVED, scheduledFor=scheduled_for)(club, rows)
+
+
+def about_service(query: str, *, new: bool) -> Sample:
+    """A bespoke request that begins."""
+
+    async def asked(club: Club, rows: Rows, caller: Caller) -> Asked:
+        perk = await club.perk(rows.partner, kind=tables.PerkKind.SERVICE)
+        begun: dict[str, Any] = {"perk": {"handle": perk.handle}, "form": {}, "idempotencyKey": unique()}
+        begun["member"] = whom(rows, caller)
+        return query, {"input": {"new": begun} if new else begun}
+
+    return asked
+
+
+def service_samples() -> dict[str, Sample]:
+    """Those about bespoke requests."""
+    draft, submitted, approved = (
+        tables.ServiceState.DRAFT,
+        tables.ServiceState.SUBMITTED,
+        tables.ServiceState.APPROVED,
+    )
+    step = "ServiceRequestInput"
+    draw_up = command("draftServiceRequest", "NewServiceRequestInput", ERRORS)
+    submit = command("submitServiceRequest", "SubmitServiceRequestInput", ERRORS)
+    made = {
+        "updateServiceRequest": ("UpdateServiceRequestInput", on_service(draft, form={})),
+        "quoteServiceRequest": ("QuoteServiceRequestInput", to_quote),
+        "approveServiceRequest": (step, on_service(submitted)),
+        "declineServiceRequest": ("DeclineServiceRequestInput", on_service(submitted)),
+        "scheduleServiceRequest": ("ScheduleServiceRequestInput", to_schedule),
+        "fulfilServiceRequest": (step, on_service(approved)),
+        "recallServiceRequest": (step, on_service(submitted)),
+        "cancelServiceRequest": ("CancelServiceRequestInput", on_service(submitted, reason="closed")),
+        "assignServiceRequest": ("AssignServiceRequestInput", on_service(submitted, owner="Ms Meier")),
+        "addServiceMessage": ("AddServiceMessageInput", on_service(submitted, message={"text": "Hello."})),
+    }
+    return {
+        "Query.serviceRequest": fresh("query($id: ID!) { serviceRequest(id: $id) { id } }", one_service),
+        "Query.serviceRequests": fresh(
+            "query($id: ID) { serviceRequests(filter: {partner: $id}) { nodes { id } } }", one_services_partner
+        ),
+        "Mutation.draftServiceRequest": about_service(draw_up, new=False),
+        "Mutation.submitServiceRequest": about_service(submit, new=True),
+    } | {f"Mutation.{name}": fresh(command(name, input, ERRORS), make) for name, (input, make) in made.items()}
+
+
+async def one_services_partner(club: Club, rows: Rows) -> dict[str, Any]:
+    """The partner of a request that is made for it."""
+    await new_service(club, rows, tables.ServiceState.SUBMITTED)
+    return {"id": f"partner_{rows.partner.id.hex}"}
 
 
 NAMED = "($by: {kind}!) {{ {name}(by: $by) {{ id }} }}"
@@ -198,7 +414,7 @@ ERRORS = "userErrors { code }"
 
 def samples() -> dict[str, Sample]:
     """One question per root field; a new one without an entry fails the matrix."""
-    return {
+    return service_samples() | {
         "Query.viewer": plain("{ viewer { kind } }"),
         "Query.node": about("query($id: ID!) { node(id: $id) { id } }", lambda rows, _: {"id": perk_id(rows)}),
         "Query.me": plain("{ me { id } }"),
@@ -227,6 +443,7 @@ def samples() -> dict[str, Sample]:
             "query" + NAMED.format(kind="PartnerBy", name="partner"),
             lambda rows, _: {"by": {"handle": rows.partner.handle}},
         ),
+        "Query.perkKinds": plain("{ perkKinds { kind } }"),
         "Query.partners": plain("{ partners { nodes { id } } }"),
         "Query.consents": plain("{ consents { id } }"),
         "Query.redemption": fresh("query($id: ID!) { redemption(id: $id) { id } }", redeemed_once),
@@ -234,6 +451,13 @@ def samples() -> dict[str, Sample]:
             "query($filter: RedemptionFilter) { redemptions(filter: $filter) { nodes { id } } }",
             lambda rows, _: {"filter": {"perk": perk_id(rows)}},
         ),
+        "Query.ruleKinds": plain("{ ruleKinds { kind } }"),
+        "Query.policyDryRun": about(
+            "query($perk: PerkBy!) { policyDryRun(perk: $perk, rules: []) { members } }",
+            lambda rows, _: {"perk": {"id": perk_id(rows)}},
+        ),
+        "Query.reviews": plain("{ reviews { nodes { id } } }"),
+        "Mutation.closeReview": fresh(command("closeReview", "CloseReviewInput", ERRORS), to_close),
         "Query.auditEntries": plain("{ auditEntries { nodes { id } } }"),
         "Mutation.claimPerk": about(
             command("claimPerk", "ClaimPerkInput", ERRORS),
@@ -246,8 +470,15 @@ def samples() -> dict[str, Sample]:
             ),
         ),
         "Mutation.confirmHold": fresh(command("confirmHold", "ConfirmHoldInput", ERRORS), to_confirm),
+        "Mutation.extendHold": fresh(command("extendHold", "ExtendHoldInput", ERRORS), to_release),
         "Mutation.releaseHold": fresh(command("releaseHold", "ReleaseHoldInput", ERRORS), to_release),
+        "Mutation.joinWaitlist": to_wait(command("joinWaitlist", "JoinWaitlistInput", ERRORS)),
+        "Mutation.leaveWaitlist": fresh(command("leaveWaitlist", "LeaveWaitlistInput", ERRORS), to_leave),
+        "Query.waitlistEntries": fresh("{ waitlistEntries { nodes { id } } }", waited_once),
         "Mutation.reverseRedemption": fresh(command("reverseRedemption", "ReverseRedemptionInput", ERRORS), to_reverse),
+        "Mutation.chooseDelivery": fresh(command("chooseDelivery", "ChooseDeliveryInput", ERRORS), to_choose),
+        "Mutation.updateFulfilment": fresh(command("updateFulfilment", "UpdateFulfilmentInput", ERRORS), to_fulfil),
+        "Mutation.checkIn": fresh(command("checkIn", "CheckInInput", ERRORS), to_check_in),
         "Mutation.createPass": about(command("createPass", "CreatePassInput", ERRORS), given(lambda _, __: {})),
         "Query.consentsGiven": plain("{ consentsGiven { nodes { alias } } }"),
         "Query.disclosures": about(
@@ -304,6 +535,14 @@ def samples() -> dict[str, Sample]:
             command("publishPerk", "PerkInput"), given(lambda rows, _: {"perk": {"id": perk_id(rows)}})
         ),
         "Mutation.pausePerk": fresh(command("pausePerk", "PerkInput"), any_perk),
+        "Mutation.addCodes": fresh(command("addCodes", "AddCodesInput"), to_add_codes),
+        "Mutation.withdrawCodes": fresh(command("withdrawCodes", "WithdrawCodesInput"), to_withdraw_codes),
+        "Mutation.grantAccess": to_grant(command("grantAccess", "GrantAccessInput", ERRORS)),
+        "Mutation.useAccess": fresh(command("useAccess", "UseAccessInput", ERRORS), to_use),
+        "Mutation.revokeAccess": fresh(command("revokeAccess", "RevokeAccessInput", ERRORS), to_revoke_access),
+        "Query.accessGrants": about_rights(
+            "query($filter: AccessFilter) { accessGrants(filter: $filter) { nodes { id } } }"
+        ),
         "Mutation.enrolMember": about(
             command("enrolMember", "EnrolMemberInput"), given(lambda _, __: {"externalId": unique()})
         ),
@@ -316,7 +555,31 @@ def samples() -> dict[str, Sample]:
             given(lambda rows, caller: {"partner": {"handle": rows.partner.handle}, "member": whom(rows, caller)}),
         ),
         "Mutation.withdrawConsent": about_consent(command("withdrawConsent", "WithdrawConsentInput")),
+        "Subscription.perkAvailability": about(
+            "subscription($perk: PerkBy!) { perkAvailability(perk: $perk) { perk } }",
+            lambda rows, _: {"perk": {"id": perk_id(rows)}},
+        ),
+        "Subscription.holdState": fresh("subscription($id: ID!) { holdState(hold: $id) { id } }", held_once),
+        "Subscription.waitlistPosition": fresh(
+            "subscription($id: ID!) { waitlistPosition(entry: $id) { id } }", waited_once
+        ),
+        "Subscription.serviceThread": fresh(
+            "subscription($id: ID!) { serviceThread(request: $id) { id } }", requested_once
+        ),
     }
+
+
+async def new_review(club: Club, rows: Rows) -> str:
+    """Of the member's claims at another partner, since it would stand in the way here."""
+    perk = await club.perk()
+    async with club.database.sessions.begin() as session:
+        opened = await open_review(session, rows.member.id, perk.partner_id, perk.id, club.now)
+    assert opened is not None
+    return f"review_{opened.hex}"
+
+
+async def to_close(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"review": await new_review(club, rows), "cleared": True}}
 
 
 async def node_ids(club: Club, rows: Rows) -> dict[str, str]:
@@ -333,6 +596,10 @@ async def node_ids(club: Club, rows: Rows) -> dict[str, str]:
         "Partner": f"partner_{rows.partner.id.hex}",
         "Member": f"member_{rows.member.id.hex}",
         "Hold": await new_hold(club, rows),
+        "WaitlistEntry": (await waited_once(club, rows))["id"],
         "Redemption": await new_redemption(club, rows),
+        "ServiceRequest": await new_service(club, rows, tables.ServiceState.SUBMITTED),
         "AuditEntry": f"entry_{entry['id'].hex}",
+        "AccessGrant": await new_right(club, rows),
+        "Review": await new_review(club, rows),
     }

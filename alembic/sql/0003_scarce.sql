@@ -192,6 +192,7 @@ DECLARE
   v_kind text;
   v_suspended boolean;
   v_pooled boolean;
+  v_waitlist boolean;
   v_version int;
   v_policy int;
   v_capacity capacity%ROWTYPE;
@@ -229,8 +230,8 @@ BEGIN
     PERFORM expire_holds(p_perk, v_now);
     SELECT * INTO v_capacity FROM capacity c WHERE c.perk_id = p_perk;
   END IF;
-  SELECT p.partner_id, p.kind, b.state <> 'ACTIVE', p.version, p.policy_version, p.pooled
-    INTO v_partner, v_kind, v_suspended, v_version, v_policy, v_pooled
+  SELECT p.partner_id, p.kind, b.state <> 'ACTIVE', p.version, p.policy_version, p.pooled, p.waitlist IS NOT NULL
+    INTO v_partner, v_kind, v_suspended, v_version, v_policy, v_pooled, v_waitlist
     FROM perk p JOIN partner b ON b.id = p.partner_id WHERE p.id = p_perk;
 
   SELECT array_agg(c.verdict ORDER BY c.ordinal), array_agg(c.bound ORDER BY c.ordinal), array_agg(c.salt ORDER BY c.ordinal)
@@ -289,6 +290,21 @@ BEGIN
     LOOP
       v_verdicts[v_one.ordinal] := 'LIMITED';
       v_reasons[v_one.ordinal] := 'CONFLICTS_WITH_HELD_PERK';
+    END LOOP;
+  END IF;
+
+  IF v_waitlist THEN
+    -- Who claims just what the waitlist offers it accepts that hold, whatever else there is.
+    FOR v_one IN
+      SELECT c.ordinal, h.id AS offered FROM unnest(p_members, p_units, p_amounts, p_options, p_entries)
+        WITH ORDINALITY AS c(member, units, amount, option, entry, ordinal)
+      JOIN waitlist_entry w ON w.member_id = c.member AND w.perk_id = p_perk AND w.state = 'OFFERED'
+      JOIN hold h ON h.id = w.hold_id AND h.state = 'HELD' AND h.expires_at > v_now
+      WHERE v_verdicts[c.ordinal] = 'WANTED' AND c.entry IS NULL AND h.units = c.units AND h.amount = c.amount
+        AND (c.option IS NULL OR h.option_id = c.option)
+    LOOP
+      v_verdicts[v_one.ordinal] := 'RESUMED';
+      v_bound[v_one.ordinal] := v_one.offered;
     END LOOP;
   END IF;
 
@@ -452,40 +468,60 @@ BEGIN
   FROM claim r LEFT JOIN entry e ON e.ordinal = r.ordinal LEFT JOIN hold h ON h.id = r.bound;
 END $$;
 -- §
-CREATE FUNCTION on_confirm(p_redemption uuid, p_now timestamptz) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION lock_code(p_perk uuid) RETURNS bytea LANGUAGE sql VOLATILE AS $$
+  -- A free code, for the caller alone. No more is held than there are free ones (withdraw_codes sees to it), and who
+  -- confirms or withdraws at this moment has others: of those that nobody has locked, the first that was added.
+  SELECT c.hash FROM perk_code c WHERE c.perk_id = p_perk AND c.redemption_id IS NULL
+  ORDER BY c.number LIMIT 1 FOR UPDATE SKIP LOCKED
+$$;
+-- §
+CREATE FUNCTION on_confirm(p_redemption uuid, p_now timestamptz, p_actor_kind text, p_actor_id text) RETURNS text
+LANGUAGE plpgsql AS $$
 DECLARE
   v_redemption redemption%ROWTYPE;
   v_perk perk%ROWTYPE;
+  v_grant uuid := new_id();
 BEGIN
   -- What a kind does when a hold is confirmed; a refusal undoes the confirmation.
   SELECT * INTO v_redemption FROM redemption WHERE id = p_redemption;
   SELECT * INTO v_perk FROM perk WHERE id = v_redemption.perk_id;
   IF v_perk.kind = 'CODE' THEN
-    -- No more is held than there are codes, so one is free; who confirms at the same moment takes another.
-    UPDATE perk_code SET redemption_id = p_redemption WHERE perk_id = v_perk.id AND hash = (
-      SELECT c.hash FROM perk_code c WHERE c.perk_id = v_perk.id AND c.redemption_id IS NULL
-      ORDER BY c.number LIMIT 1 FOR UPDATE SKIP LOCKED);
+    UPDATE perk_code SET redemption_id = p_redemption WHERE perk_id = v_perk.id
+      AND hash = (SELECT lock_code(v_perk.id));  -- once, not for each row
     IF NOT FOUND THEN
       RETURN 'CODE_POOL_EMPTY';
     END IF;
   ELSIF v_perk.kind = 'ACCESS' THEN
     INSERT INTO access_grant (id, redemption_id, perk_id, partner_id, member_id, state, tier, on_tier_drop, keep_days,
         uses_max, used, starts_at, ends_at)
-      VALUES (new_id(), p_redemption, v_perk.id, v_redemption.partner_id, v_redemption.member_id, 'GRANTED',
+      VALUES (v_grant, p_redemption, v_perk.id, v_redemption.partner_id, v_redemption.member_id, 'GRANTED',
         v_redemption.tier, coalesce(v_perk.settings ->> 'on_tier_drop', 'KEEP'),
         coalesce((v_perk.settings ->> 'keep_days')::int, 0), (v_perk.settings ->> 'uses')::int, 0, p_now,
-        -- The last day of the term is inclusive, in the perk's own zone.
-        (date_trunc('day', p_now AT TIME ZONE v_perk.time_zone)
-          + make_interval(days => 1 + (v_perk.settings ->> 'term_days')::int)) AT TIME ZONE v_perk.time_zone);
+        -- So many days after this one, the last inclusive, in the perk's own zone.
+        start_of_day((p_now AT TIME ZONE v_perk.time_zone)::date + 1 + (v_perk.settings ->> 'term_days')::int,
+          v_perk.time_zone));
+    PERFORM record_audit(p_now, 'access.granted', 'DONE', '{}', p_actor_kind, p_actor_id, v_redemption.partner_id,
+      v_perk.id, v_redemption.member_id, v_grant, v_redemption.policy_version, v_redemption.tier);
   END IF;
   RETURN NULL;
 END $$;
 -- §
-CREATE FUNCTION on_reverse(p_redemption uuid, p_units_left int, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION on_reverse(
+  p_redemption uuid, p_units_left int, p_now timestamptz, p_actor_kind text, p_actor_id text
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_leaf bytea;
 BEGIN
-  -- What a kind does when a redemption is taken back: a right ends with the last unit of what it came from.
+  -- What a kind does when a redemption is taken back: a right ends with the last unit of what it came from, and nothing
+  -- is sent to anybody's address.
   IF p_units_left = 0 THEN
-    UPDATE access_grant SET state = 'REVOKED', ended_at = p_now WHERE redemption_id = p_redemption AND state = 'GRANTED';
+    UPDATE fulfilment SET address = NULL, address_until = NULL WHERE redemption_id = p_redemption;
+    WITH ended AS (
+      UPDATE access_grant SET state = 'REVOKED', ended_at = p_now, ended_by = 'system', ended_reason = 'REVERSED'
+      WHERE redemption_id = p_redemption AND state = 'GRANTED' RETURNING id, partner_id, perk_id, member_id, tier
+    )
+    SELECT record_audit(p_now, 'access.revoked', 'DONE', '{REVERSED}', p_actor_kind, p_actor_id, partner_id, perk_id,
+      member_id, id, NULL, tier) INTO v_leaf FROM ended;
   END IF;
 END $$;
 -- §
@@ -543,6 +579,7 @@ BEGIN
     WHEN EXISTS (SELECT FROM partner p WHERE p.id = v_hold.partner_id AND p.state <> 'ACTIVE') THEN 'PARTNER_SUSPENDED'
     WHEN v_units > v_hold.units THEN 'UNITS_EXCEEDED'
     WHEN v_amount > v_hold.amount THEN 'AMOUNT_EXCEEDED'
+    WHEN v_perk.kind = 'CODE' AND lock_code(v_perk.id) IS NULL THEN 'CODE_POOL_EMPTY'
   END;
   IF v_refusal IS NULL THEN
     INSERT INTO idempotency_key (owner, key, fingerprint, result_id, created_at)
@@ -572,7 +609,7 @@ BEGIN
       VALUES (p_redemption, v_hold.id, v_hold.perk_id, v_hold.partner_id, v_hold.member_id, v_hold.tier,
         v_hold.policy_version, 'PENDING', p_owner, p_now, v_leaf, v_units, v_amount, v_perk.currency, v_hold.option_id,
         0, 0, 0);
-    v_refusal := on_confirm(p_redemption, p_now);
+    v_refusal := on_confirm(p_redemption, p_now, p_actor_kind, p_actor_id);
     IF v_refusal IS NOT NULL THEN
       RAISE EXCEPTION USING ERRCODE = 'PK001', MESSAGE = v_refusal;  -- undoes all of it
     END IF;
@@ -738,7 +775,8 @@ BEGIN
       counted = CASE WHEN v_returns THEN greatest(0, counted - v_units) ELSE counted END,
       counted_amount = CASE WHEN v_returns THEN greatest(0, counted_amount - v_amount) ELSE counted_amount END
       WHERE id = v_redemption.hold_id;
-    PERFORM on_reverse(p_redemption, v_redemption.units - v_redemption.reversed_units - v_units, p_now);
+    PERFORM on_reverse(p_redemption, v_redemption.units - v_redemption.reversed_units - v_units, p_now, p_actor_kind,
+      p_actor_id);
   END IF;
   RETURN QUERY SELECT coalesce(v_refusal, 'REVERSED'), CASE WHEN v_refusal IS NULL THEN p_reversal END;
 END $$;

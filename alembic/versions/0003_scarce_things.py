@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 FUNCTIONS = Path(__file__).parent.parent / "sql" / "0003_scarce.sql"
+FURTHER_FUNCTIONS = tuple(FUNCTIONS.with_name(f"0003_{noun}.sql") for noun in ("waitlist", "codes", "access"))
 FORMER_FUNCTIONS = (FUNCTIONS.with_name("0001_claims.sql"), FUNCTIONS.with_name("0002_callers.sql"))
 REPLACED = (
     "record_audit",
@@ -25,7 +26,12 @@ REPLACED = (
     "release_hold",
     "reverse_redemption",
 )
-ADDED = ("give_back", "drawn_back", "less", "lapse_offers", "own_hold", "on_confirm", "on_reverse", "extend_hold")
+ADDED = (
+    *("give_back", "drawn_back", "less", "lapse_offers", "own_hold", "on_confirm", "on_reverse", "extend_hold"),
+    *("keep_for_waiting", "reweigh_waitlist", "lock_waitlist", "join_waitlist", "end_waiting", "leave_waitlist"),
+    *("lock_code", "withdraw_codes", "pause_empty_pool"),
+    *("use_access", "revoke_access", "find_access", "settle_access", "access_at", "tier_drop_end", "start_of_day"),
+)
 FILLED = (
     ("capacity", "kept"),
     ("capacity", "waiting"),
@@ -82,6 +88,8 @@ CARRIED_OVER = (
     """UPDATE capacity c SET taken = c.taken - v.n
         FROM (SELECT perk_id, count(*) AS n FROM reversal WHERE stock = 'WAITLIST' GROUP BY perk_id) AS v
         WHERE v.perk_id = c.perk_id""",
+    # No code was counted before: those that a partner adds are what can be claimed.
+    """UPDATE capacity c SET units = c.taken FROM perk p WHERE p.id = c.perk_id AND p.kind = 'CODE'""",
     """UPDATE policy p SET member_window = CASE a.period WHEN 'DAY' THEN 3 WHEN 'WEEK' THEN 9 WHEN 'MONTH' THEN 33
         WHEN 'YEAR' THEN 368 ELSE 36525 END * 86400
         FROM (SELECT perk_id, version, jsonb_path_query_first(rules, '$[*] ? (@.kind == "allowance")') ->> 'period'
@@ -112,6 +120,8 @@ def upgrade() -> None:
         sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ends_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_by", sa.Text(), nullable=True),
+        sa.Column("ended_reason", sa.Text(), nullable=True),
         sa.CheckConstraint("state IN ('GRANTED', 'LAPSED', 'REVOKED')", name=op.f("ck_access_grant_state")),
         sa.CheckConstraint(
             "used >= 0 AND (uses_max IS NULL OR used <= uses_max)", name=op.f("ck_access_grant_never_overused")
@@ -121,6 +131,13 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_access_grant_due", "access_grant", ["ends_at"], unique=False, postgresql_where=sa.text("state = 'GRANTED'")
+    )
+    op.create_index(
+        "ix_access_grant_watched",
+        "access_grant",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'GRANTED' AND on_tier_drop <> 'KEEP'"),
     )
     op.create_index("ix_access_grant_member", "access_grant", ["member_id", "id"], unique=False)
     op.create_index("ix_access_grant_partner", "access_grant", ["partner_id", "id"], unique=False)
@@ -140,16 +157,40 @@ def upgrade() -> None:
         sa.Column("method", sa.Text(), nullable=True),
         sa.Column("location", sa.Text(), nullable=True),
         sa.Column("address", sa.LargeBinary(), nullable=True),
+        sa.Column("address_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("scheduled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("carrier", sa.Text(), nullable=True),
         sa.Column("tracking", sa.Text(), nullable=True),
         sa.Column("checked_in", sa.Integer(), nullable=False),
         sa.Column("fulfilled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_by", sa.Text(), nullable=False),
         sa.CheckConstraint("method IN ('PICKUP', 'SHIPPING')", name=op.f("ck_fulfilment_method")),
+        sa.CheckConstraint("checked_in >= 0", name=op.f("ck_fulfilment_checked_in")),
+        sa.CheckConstraint(
+            "(address IS NULL) = (address_until IS NULL)", name=op.f("ck_fulfilment_address_has_an_end")
+        ),
         sa.PrimaryKeyConstraint("redemption_id", name=op.f("pk_fulfilment")),
     )
+    op.create_index(
+        "ix_fulfilment_address",
+        "fulfilment",
+        ["address_until"],
+        unique=False,
+        postgresql_where=sa.text("address_until IS NOT NULL"),
+    )
+    op.create_table(
+        "check_in",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("redemption_id", sa.Uuid(), nullable=False),
+        sa.Column("units", sa.Integer(), nullable=False),
+        sa.Column("checked_in_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("checked_in_by", sa.Text(), nullable=False),
+        sa.CheckConstraint("units > 0", name=op.f("ck_check_in_units")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_check_in")),
+    )
+    op.create_index("ix_check_in_redemption", "check_in", ["redemption_id"], unique=False)
     op.create_table(
         "perk_code",
         sa.Column("perk_id", sa.Uuid(), nullable=False),
@@ -191,6 +232,8 @@ def upgrade() -> None:
         sa.Column("member_id", sa.Uuid(), nullable=False),
         sa.Column("option_id", sa.Uuid(), nullable=True),
         sa.Column("units", sa.Integer(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("device", sa.LargeBinary(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("weight", sa.Integer(), nullable=False),
         sa.Column("tier", sa.Text(), nullable=True),
@@ -202,7 +245,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('WAITING', 'OFFERED', 'ACCEPTED', 'LAPSED', 'WITHDRAWN')", name=op.f("ck_waitlist_entry_state")
         ),
-        sa.CheckConstraint("units > 0", name=op.f("ck_waitlist_entry_units")),
+        sa.CheckConstraint("units > 0 AND amount >= 0", name=op.f("ck_waitlist_entry_units")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_waitlist_entry")),
     )
     op.create_index(
@@ -251,7 +294,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("perk_id", "handle", name=op.f("uq_perk_option_perk_id_handle")),
     )
     op.create_index(
-        "ix_perk_option_ends", "perk_option", ["ends_at"], unique=False, postgresql_where=sa.text("ends_at IS NOT NULL")
+        "ix_perk_option_ends",
+        "perk_option",
+        [sa.literal_column("COALESCE(ends_at, starts_at)")],
+        unique=False,
+        postgresql_where=sa.text("starts_at IS NOT NULL"),
     )
     op.create_table(
         "review",
@@ -332,7 +379,9 @@ def upgrade() -> None:
     op.add_column("capacity", sa.Column("waiting", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("capacity", sa.Column("low_at", sa.Integer(), nullable=True))
     op.add_column("capacity", sa.Column("shrink_to", sa.Integer(), nullable=True))
-    op.create_index("ix_capacity_kept", "capacity", ["perk_id"], unique=False, postgresql_where=sa.text("waiting > 0"))
+    op.create_index(
+        "ix_capacity_kept", "capacity", ["perk_id"], unique=False, postgresql_where=sa.text("waiting > 0 OR kept > 0")
+    )
     op.add_column("hold", sa.Column("units", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("hold", sa.Column("counted", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("hold", sa.Column("amount", sa.BigInteger(), nullable=False, server_default="0"))
@@ -409,7 +458,9 @@ def upgrade() -> None:
         "redemption",
         ["option_id"],
         unique=False,
-        postgresql_where=sa.text("option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED')"),
+        postgresql_where=sa.text(
+            "option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED') AND reversed_units < units"
+        ),
     )
     op.add_column("reversal", sa.Column("number", sa.SmallInteger(), nullable=False, server_default="1"))
     op.add_column("reversal", sa.Column("units", sa.Integer(), nullable=False, server_default="1"))
@@ -425,8 +476,9 @@ def upgrade() -> None:
         op.drop_constraint(op.f(f"ck_{table}_{name}"), table, type_="check")
     for table, name, condition in CHECKS:
         op.create_check_constraint(op.f(f"ck_{table}_{name}"), table, condition)
-    for statement in statements_of(FUNCTIONS):
-        op.get_bind().exec_driver_sql(statement)
+    for file in (FUNCTIONS, *FURTHER_FUNCTIONS):
+        for statement in statements_of(file):
+            op.get_bind().exec_driver_sql(statement)
 
 
 def downgrade() -> None:
@@ -450,7 +502,9 @@ def downgrade() -> None:
     op.drop_index(
         "ix_redemption_option",
         table_name="redemption",
-        postgresql_where=sa.text("option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED')"),
+        postgresql_where=sa.text(
+            "option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED') AND reversed_units < units"
+        ),
     )
     op.drop_column("redemption", "reversed_amount")
     op.drop_column("redemption", "reversed_units")
@@ -505,7 +559,7 @@ def downgrade() -> None:
     op.drop_column("hold", "amount")
     op.drop_column("hold", "counted")
     op.drop_column("hold", "units")
-    op.drop_index("ix_capacity_kept", table_name="capacity", postgresql_where=sa.text("waiting > 0"))
+    op.drop_index("ix_capacity_kept", table_name="capacity", postgresql_where=sa.text("waiting > 0 OR kept > 0"))
     op.drop_column("capacity", "shrink_to")
     op.drop_column("capacity", "low_at")
     op.drop_column("capacity", "waiting")
@@ -518,7 +572,7 @@ def downgrade() -> None:
     op.drop_table("service_request")
     op.drop_index("uq_review_open", table_name="review", postgresql_where=sa.text("state IN ('OPEN', 'UPHELD')"))
     op.drop_table("review")
-    op.drop_index("ix_perk_option_ends", table_name="perk_option", postgresql_where=sa.text("ends_at IS NOT NULL"))
+    op.drop_index("ix_perk_option_ends", table_name="perk_option", postgresql_where=sa.text("starts_at IS NOT NULL"))
     op.drop_table("perk_option")
     op.drop_index("ix_message_thread", table_name="message")
     op.drop_table("message")
@@ -533,9 +587,19 @@ def downgrade() -> None:
     op.drop_index("uq_perk_code_redemption", table_name="perk_code")
     op.drop_index("ix_perk_code_free", table_name="perk_code", postgresql_where=sa.text("redemption_id IS NULL"))
     op.drop_table("perk_code")
+    op.drop_index("ix_check_in_redemption", table_name="check_in")
+    op.drop_table("check_in")
+    op.drop_index(
+        "ix_fulfilment_address", table_name="fulfilment", postgresql_where=sa.text("address_until IS NOT NULL")
+    )
     op.drop_table("fulfilment")
     op.drop_index("ix_access_use_grant", table_name="access_use")
     op.drop_table("access_use")
+    op.drop_index(
+        "ix_access_grant_watched",
+        table_name="access_grant",
+        postgresql_where=sa.text("state = 'GRANTED' AND on_tier_drop <> 'KEEP'"),
+    )
     op.drop_index("ix_access_grant_partner", table_name="access_grant")
     op.drop_index("ix_access_grant_member", table_name="access_grant")
     op.drop_index("ix_access_grant_due", table_name="access_grant", postgresql_where=sa.text("state = 'GRANTED'"))

@@ -65,7 +65,7 @@ def perk_of(campaign: Campaign, shift: timedelta) -> dict[str, object]:
     return {
         "partner": partner,
         "handle": handle,
-        "kind": "CODE",
+        "kind": "SAMPLE",
         "title": f"Coupons of campaign {campaign.id}",
         "description": f"Type {campaign.type.upper()}: {campaign.coupons} coupons, {campaign.allowance} a household.",
         "time_zone": TIME_ZONE,

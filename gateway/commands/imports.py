@@ -20,10 +20,11 @@ from sqlmodel import select
 from gateway.commands import AsJson, on_service, operator, show
 from gateway.imports import Format, format_of, opened, read_records
 from partners import tables
+from partners.activity_imports import check_activity_row, import_activity
 from partners.consents import check_purpose
 from partners.errors import BadInput, PerksError, TryAgain
 from partners.import_rows import ActivityRow, MemberRow, Outcome, PerkRow, Row, in_columns, read_row
-from partners.imports import Import, check_activity_row, check_member_row, import_activity, import_members
+from partners.imports import Import, check_member_row, import_members
 from partners.perk_imports import import_perk
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ def import_members_file(
 ) -> None:
     """Enrol members, and change those who are enrolled.
 
-    Columns: external_id, joined_at; where known also market, tier, tier_until, state (ACTIVE, SUSPENDED) and consents
-    (handles of partners, with spaces between). Times are RFC 3339; a date is of the programme's time zone, and an end
-    date is inclusive.
+    Columns: external_id, joined_at; where known also market, tier, tier_until, state (ACTIVE, SUSPENDED), consents
+    (handles of partners, with spaces between), household, birth_month (1 to 12) and labels (with spaces between; they
+    replace those a member has). A household or labels of - are none. Times are RFC 3339; a date is of the programme's
+    time zone, and an end date is inclusive.
     """
     check_purpose(purpose)
     run(file, format, MemberRow, check_member_row, save_members, purpose=purpose, as_json=as_json)
@@ -69,7 +71,8 @@ def import_members_file(
 def import_activity_file(file: File, format: AsFormat = None, as_json: AsJson = False) -> None:
     """Add what members did.
 
-    Columns: external_id, indicator, source (its name where it comes from), at, amount (a whole number).
+    Columns: external_id, indicator, source (its name where it comes from), at, amount (a whole number). The scores of
+    these members follow at once.
     """
     run(file, format, ActivityRow, check_activity_row, save_activity, as_json=as_json)
 

@@ -1,9 +1,11 @@
 """Who is in the demo's club and what is offered there: invented from top to bottom, the same on every machine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from gateway.demo.choices import colours, evenings, nothing
 from partners.import_rows import MemberRow, PerkRow, read_row
 from partners.tables import PartnerKind, PerkKind, PerkState
 
@@ -15,7 +17,7 @@ ALPS = ["CH", "DE", "FR"]
 # The parts of the walk: a partner, one that must learn nothing, a perk that many may have, one that asks for much,
 # and a member who meets none of what it asks.
 PARTNER, STRANGER = "silverline", "wayfarer"
-USUAL_PERK, HARD_PERK = "silverline/roadside-rescue", "silverline/track-day"
+USUAL_PERK, HARD_PERK = "silverline/hand-wash", "silverline/track-day"
 NEWCOMER = "member-0074"
 
 
@@ -30,7 +32,10 @@ class PartnerEntry:
 
 @dataclass(frozen=True, slots=True)
 class PerkEntry:
-    """An offer, open from `opens` to `closes`, in days from today; `uses` of it are redeemed from the start."""
+    """An offer, open from `opens` to `closes`, in days from today; `uses` of it are redeemed from the start.
+
+    `settings` are its kind's, as of today; `codes` are in its pool.
+    """
 
     handle: str
     kind: PerkKind
@@ -41,6 +46,9 @@ class PerkEntry:
     opens: int = -30
     closes: int = 330
     uses: int = 0
+    codes: int = 0
+    units_max: int = 1
+    settings: Callable[[date], dict[str, Any]] = nothing
     state: PerkState = PerkState.PUBLISHED
 
     @property
@@ -50,7 +58,8 @@ class PerkEntry:
 
     def row(self, today: date) -> PerkRow:
         """The offer with its dates, as an operator would import it."""
-        values = {name: getattr(self, name) for name in ("partner", "kind", "title", "time_zone", "capacity", "state")}
+        same = ("partner", "kind", "title", "time_zone", "capacity", "units_max", "state")
+        values = {name: getattr(self, name) for name in same} | {"settings": self.settings(today)}
         rules = [rule | {"until": shifted(today, rule["until"])} if "until" in rule else rule for rule in self.rules]
         dates = {"opens_on": shifted(today, self.opens), "closes_on": shifted(today, self.closes)}
         own = self.handle.partition("/")[2]
@@ -115,6 +124,14 @@ PERKS = (
         in_markets(*ALPS),
         allowance("YEAR", gold=2, black=6),
         capacity=400,
+    ),
+    perk(
+        "silverline/hand-wash",
+        PerkKind.SAMPLE,
+        "Your car washed by hand",
+        "Europe/Zurich",
+        at_least("silver"),
+        allowance("MONTH", silver=2, gold=8, black=30),
     ),
     perk(
         "silverline/roadside-rescue",
@@ -188,7 +205,7 @@ PERKS = (
         at_least("gold"),
         member_for(365),
         allowance("YEAR", gold=1, black=4),
-        capacity=300,
+        codes=300,
         uses=4,
     ),
     perk(
@@ -216,6 +233,25 @@ PERKS = (
         allowance("EVER", otherwise=1),
         opens=-120,
         closes=-2,
+        codes=20,
+    ),
+    perk(
+        "silverline/winter-gala",
+        PerkKind.EVENT,
+        "The winter gala, for parties of up to four",
+        "Europe/Zurich",
+        at_least("silver"),
+        allowance("YEAR", otherwise=4),
+        units_max=4,
+        settings=evenings,
+    ),
+    perk(
+        "atelier-rosee/lip-colours",
+        PerkKind.SAMPLE,
+        "A lip colour to try, of three",
+        "Europe/Paris",
+        allowance("MONTH", otherwise=1),
+        settings=colours,
     ),
 )
 

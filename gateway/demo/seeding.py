@@ -19,6 +19,7 @@ from partners.idempotency import fingerprint
 from partners.import_rows import MemberRow
 from partners.imports import Import, import_members
 from partners.perk_imports import import_perk
+from partners.pool_codes import Batch, add_codes, find_pool
 from partners.redemptions import confirm_hold
 from partners.references import MemberRef, PerkRef
 from partners.tables.columns import UUID, new_id
@@ -47,6 +48,8 @@ async def seed(service: Service) -> None:
                 await import_perk(session, entry.row(now.date()), programme=programme, actor=SYSTEM, now=now)
         brought = Import(programme, SYSTEM, partners, service.keys.pairwise, "to be treated well")
         await import_members(connection, await new_among(connection, people), brought, now)
+        for entry in PERKS:
+            await keep_codes(connection, entry, service.keys.sealing, now)
     for entry in PERKS:
         if entry.uses:
             await keep_uses(service, entry, people, now)
@@ -66,6 +69,14 @@ async def keep_partners(session: AsyncSession, now: datetime) -> dict[str, UUID]
             )
             found[entry.handle] = made.id
     return found
+
+
+async def keep_codes(connection: "Connection[Any]", entry: PerkEntry, key: bytes, now: datetime) -> None:
+    """The codes of a perk's pool, the same ones every time."""
+    if entry.codes:
+        batch = Batch(await find_pool(connection, PerkRef(handle=entry.handle), SYSTEM), key)
+        await batch.take([(number, f"DEMO-{number:06}") for number in range(1, entry.codes + 1)])
+        await add_codes(connection, batch, SYSTEM, now)
 
 
 async def new_among(connection: "Connection[Any]", people: Sequence[MemberRow]) -> list[MemberRow]:

@@ -4,10 +4,13 @@ from gateway.demo.club import HARD_PERK, PARTNER, USUAL_PERK
 from gateway.demo.walk import NOBODY, Step, Voice, Walk
 from partners.tables.columns import new_id
 
-OTHER_PERK = "silverline/paddock-lounge"
+OTHER_PERK, PARTY_PERK = "silverline/paddock-lounge", "silverline/winter-gala"
 CLAIM = "claimPerk(input: {perk: {handle: $perk}, idempotencyKey: $key}) { "
 HOLD = "replayed hold { id code state expiresAt leafHash } userErrors { code message } }"
 CONFIRM = "confirmHold(input: {hold: {code: $code}, idempotencyKey: $key}) { "
+RELEASE = "releaseHold(input: {hold: $hold}) { hold { state endedAt } userErrors { code } }"
+PARTY = "claimPerk(input: {perk: {handle: $perk}, details: {units: $units, option: $option}, idempotencyKey: $key}) { "
+HELD = "hold { id units option expiresAt } userErrors { code message } }"
 REDEMPTION = "replayed redemption { id tier confirmedAt leafHash member { alias } } userErrors { code } }"
 REVERSE = 'reverseRedemption(input: {redemption: $redemption, reason: "never came", idempotencyKey: $key}) { '
 REVERSAL = "reversal { reason borneBy stock leafHash } userErrors { code message } }"
@@ -121,11 +124,29 @@ def a_partner_confirms(walk: Walk) -> None:
     walk.expect("a code that never was: the same answer", reply.refusals == ["NOT_AVAILABLE"])
 
 
+def a_member_takes_a_party(walk: Walk) -> None:
+    """The member sees evenings with places kept for higher tiers, and takes two places of one, all or nothing"""
+    run = walk.found["run"]
+    fields = "perk(by: {handle: $perk}) { options { handle startsAt capacity capacityRemaining } }"
+    options = walk.ask("member", fields, perk=PARTY_PERK).value["options"]
+    kept = [one["capacity"] - one["capacityRemaining"] for one in options]
+    walk.expect("two, and of each four places are out of a gold member's reach", len(kept) == 2 and min(kept) >= 4)
+    evening = options[0]["handle"]
+    reply = walk.do("member", PARTY + HELD, perk=PARTY_PERK, units=2, option=evening, key=f"{run}-party")
+    hold = reply.value["hold"]
+    walk.expect("both places are held", (hold["units"], hold["option"]) == (2, evening))
+    reply = walk.do("member", PARTY + HELD, perk=PARTY_PERK, units=5, option=evening, key=f"{run}-crowd")
+    walk.expect("a party that is too large: none at all", "UNITS_NOT_ALLOWED" in reply.refusals)
+    reply = walk.do(
+        "member", "releaseHold(input: {hold: $hold}) { hold { state } userErrors { code } }", hold=hold["id"]
+    )
+    walk.expect("given back", reply.value["hold"]["state"] == "RELEASED")
+
+
 def a_partner_gives_back(walk: Walk) -> None:
     """The partner releases the one hold and reverses the other's redemption"""
     run, redemption = walk.found["run"], walk.found["redemption"]["id"]
-    fields = "releaseHold(input: {hold: $hold}) { hold { state endedAt } userErrors { code } }"
-    reply = walk.do(PARTNER, fields, hold=walk.found["second"]["id"])
+    reply = walk.do(PARTNER, RELEASE, hold=walk.found["second"]["id"])
     walk.expect("released", reply.value["hold"]["state"] == "RELEASED")
     reply = walk.do(PARTNER, REVERSE + REVERSAL, redemption=redemption, key=f"{run}-back")
     walk.expect("reversed, with who bears it", reply.value["reversal"]["borneBy"] == "PARTNER")
@@ -138,7 +159,7 @@ def a_partner_gives_back(walk: Walk) -> None:
 def staff_audit(walk: Walk) -> None:
     """Staff look up what was recorded"""
     fields = (
-        "auditEntries(filter: {member: $member}, first: 12) { nodes { action outcome reasons actorKind leafHash } }"
+        "auditEntries(filter: {member: $member}, first: 20) { nodes { action outcome reasons actorKind leafHash } }"
     )
     entries = walk.ask("staff", fields, member=walk.found["member"]).value["nodes"]
     told = {(entry["action"], entry["outcome"]) for entry in entries}
@@ -159,4 +180,5 @@ GOOD_DAY: tuple[Step, ...] = (
     a_member_claims,
     a_partner_claims,
     a_partner_confirms,
+    a_member_takes_a_party,
 )

@@ -24,6 +24,8 @@ SENTENCES = {
     DisclosureKind.ELIGIBILITY: "{partner} was told whether you may have {perk}",
     DisclosureKind.CATALOGUE: "{partner} was told which of its perks you may have",
     DisclosureKind.REDEMPTIONS: "{partner} was told what you used",
+    DisclosureKind.ADDRESS: "{partner} was told where to send {perk}",
+    DisclosureKind.SERVICE: "{partner} read what you asked for with {perk}",
 }
 
 

@@ -15,12 +15,7 @@ from partners.tables.catalogue import (
     Pool,
 )
 from partners.tables.claims import (
-    AccessGrant,
-    AccessState,
-    AccessUse,
     Bearer,
-    Fulfilment,
-    FulfilmentMethod,
     FulfilmentState,
     Hold,
     HoldState,
@@ -32,9 +27,11 @@ from partners.tables.claims import (
     WaitlistState,
 )
 from partners.tables.columns import metadata
+from partners.tables.fulfilments import CheckIn, Fulfilment, FulfilmentMethod
 from partners.tables.people import IS_GRANTED, Activity, Consent, ConsentState, Member, MemberAlias, MemberState, Pass
 from partners.tables.programme import AssignmentCause, Programme, Tier, TierAssignment
 from partners.tables.records import AuditEntry, Disclosure, DisclosureKind, LogHead, LogLeaf, Outbox
+from partners.tables.rights import AccessGrant, AccessState, AccessUse
 from partners.tables.services import Message, MessageAuthor, Review, ReviewState, ServiceRequest, ServiceState, Thread
 
 __all__ = [
@@ -47,6 +44,7 @@ __all__ = [
     "AuditEntry",
     "Bearer",
     "Capacity",
+    "CheckIn",
     "Consent",
     "ConsentState",
     "Disclosure",

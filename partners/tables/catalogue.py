@@ -119,7 +119,7 @@ class Perk(SQLModel, table=True):
     version: int = Field(default=1)
     created_at: datetime = moment()
     settings: dict[str, Any] = document(default_factory=dict)
-    waitlist: dict[str, Any] | None = Field(default=None, sa_type=JSONB, nullable=True)
+    waitlist: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True), nullable=True)
     currency: str | None = text(nullable=True, default=None)
     units_max: int = Field(default=1)
     self_service: bool = Field(default=False)
@@ -137,7 +137,11 @@ class PerkOption(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("perk_id", "handle"),
         sa.CheckConstraint("ends_at >= starts_at", name="ends_after_start"),
-        sa.Index("ix_perk_option_ends", "ends_at", postgresql_where=sa.text("ends_at IS NOT NULL")),
+        sa.Index(
+            "ix_perk_option_ends",
+            sa.text("COALESCE(ends_at, starts_at)"),
+            postgresql_where=sa.text("starts_at IS NOT NULL"),
+        ),
     )
 
     id: UUID = identity()
@@ -187,7 +191,7 @@ class Capacity(SQLModel, table=True):
         sa.CheckConstraint(
             "taken >= 0 AND kept >= 0 AND (units IS NULL OR taken + kept <= units)", name="never_oversold"
         ),
-        sa.Index("ix_capacity_kept", "perk_id", postgresql_where=sa.text("waiting > 0")),
+        sa.Index("ix_capacity_kept", "perk_id", postgresql_where=sa.text("waiting > 0 OR kept > 0")),
         {"postgresql_with": {"fillfactor": "50"}},
     )
 

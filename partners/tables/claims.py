@@ -125,7 +125,9 @@ class Redemption(SQLModel, table=True):
         sa.Index(
             "ix_redemption_option",
             "option_id",
-            postgresql_where=sa.text("option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED')"),
+            postgresql_where=sa.text(
+                "option_id IS NOT NULL AND fulfilment IN ('PENDING', 'SCHEDULED') AND reversed_units < units"
+            ),
         ),
         sa.Index("ix_redemption_partner", "partner_id", "id"),
         sa.Index("ix_redemption_perk", "perk_id", "id"),
@@ -150,36 +152,6 @@ class Redemption(SQLModel, table=True):
     reversals: int = Field(default=0, sa_type=sa.SmallInteger)
     reversed_units: int = Field(default=0)
     reversed_amount: int = Field(default=0, sa_type=sa.BigInteger)
-
-
-class FulfilmentMethod(StrEnum):
-    """How a sample reaches its member."""
-
-    PICKUP = "PICKUP"
-    SHIPPING = "SHIPPING"
-
-
-class Fulfilment(SQLModel, table=True):
-    """How a partner keeps its promise of one redemption; the state stands on the redemption itself.
-
-    `address` is sealed, shown to the partner only while it has to deliver and only by consent, and erased after.
-    `checked_in` counts those of a party who came.
-    """
-
-    __tablename__ = "fulfilment"
-    __table_args__ = (sa.CheckConstraint("method IN ('PICKUP', 'SHIPPING')", name="method"),)
-
-    redemption_id: UUID = Field(primary_key=True, sa_type=sa.Uuid)
-    method: str | None = text(nullable=True, default=None)
-    location: str | None = text(nullable=True, default=None)
-    address: bytes | None = digest(nullable=True, default=None)
-    scheduled_at: datetime | None = moment(nullable=True, default=None)
-    carrier: str | None = text(nullable=True, default=None)
-    tracking: str | None = text(nullable=True, default=None)
-    checked_in: int = Field(default=0)
-    fulfilled_at: datetime | None = moment(nullable=True, default=None)
-    updated_at: datetime = moment()
-    updated_by: str = text()
 
 
 class Bearer(StrEnum):
@@ -238,13 +210,14 @@ class WaitlistState(StrEnum):
 class WaitlistEntry(SQLModel, table=True):
     """A member waits for units of a perk, the higher `weight` first, then who came first.
 
-    An offer is a hold with this entry's id; `offers` counts those that were made.
+    An offer is a hold with this entry's id and for what the entry says: `units`, `amount` and `device`, the keyed hash
+    of one. `offers` counts those that were made.
     """
 
     __tablename__ = "waitlist_entry"
     __table_args__ = (
         one_of("state", WaitlistState),
-        sa.CheckConstraint("units > 0", name="units"),
+        sa.CheckConstraint("units > 0 AND amount >= 0", name="units"),
         sa.Index(
             "uq_waitlist_entry_live",
             "member_id",
@@ -268,6 +241,8 @@ class WaitlistEntry(SQLModel, table=True):
     member_id: UUID = Field(sa_type=sa.Uuid)
     option_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
     units: int = Field(default=1)
+    amount: int = Field(default=0, sa_type=sa.BigInteger)
+    device: bytes | None = digest(nullable=True, default=None)
     state: str = state(WaitlistState.WAITING)
     weight: int = Field(default=0)
     tier: str | None = text(nullable=True, default=None)
@@ -276,55 +251,3 @@ class WaitlistEntry(SQLModel, table=True):
     joined_by: str = text()
     joined_at: datetime = moment()
     ended_at: datetime | None = moment(nullable=True, default=None)
-
-
-class AccessState(StrEnum):
-    """A right stands until its term ends (LAPSED) or it is taken away (REVOKED)."""
-
-    GRANTED = "GRANTED"
-    LAPSED = "LAPSED"
-    REVOKED = "REVOKED"
-
-
-class AccessGrant(SQLModel, table=True):
-    """A standing right of an ACCESS perk, made by the redemption that confirmed it.
-
-    `used` of `uses_max` (null: no limit) within its term; `on_tier_drop` as partners/kinds/access.py says.
-    """
-
-    __tablename__ = "access_grant"
-    __table_args__ = (
-        one_of("state", AccessState),
-        sa.CheckConstraint("used >= 0 AND (uses_max IS NULL OR used <= uses_max)", name="never_overused"),
-        sa.Index("ix_access_grant_member", "member_id", "id"),
-        sa.Index("ix_access_grant_partner", "partner_id", "id"),
-        sa.Index("ix_access_grant_due", "ends_at", postgresql_where=sa.text("state = 'GRANTED'")),
-    )
-
-    id: UUID = identity()
-    redemption_id: UUID = Field(sa_type=sa.Uuid, unique=True)
-    perk_id: UUID = Field(sa_type=sa.Uuid)
-    partner_id: UUID = Field(sa_type=sa.Uuid)
-    member_id: UUID = Field(sa_type=sa.Uuid)
-    state: str = state(AccessState.GRANTED)
-    tier: str | None = text(nullable=True, default=None)
-    on_tier_drop: str = text()
-    keep_days: int = Field(default=0)
-    uses_max: int | None = Field(default=None)
-    used: int = Field(default=0)
-    starts_at: datetime = moment()
-    ends_at: datetime | None = moment(nullable=True, default=None)
-    ended_at: datetime | None = moment(nullable=True, default=None)
-
-
-class AccessUse(SQLModel, table=True):
-    """One use of a standing right."""
-
-    __tablename__ = "access_use"
-    __table_args__ = (sa.Index("ix_access_use_grant", "grant_id", "id"),)
-
-    id: UUID = identity()
-    grant_id: UUID = Field(sa_type=sa.Uuid)
-    used_at: datetime = moment()
-    used_by: str = text()
-    leaf_hash: bytes = digest()

@@ -11,7 +11,7 @@ from tests.factories import Club
 CLAIM = """
 mutation($input: ClaimPerkInput!) {
   claimPerk(input: $input) {
-    replayed
+    replayed resumed
     hold { id state code expiresAt policyVersion leafHash perk { handle } }
     userErrors { code message path ... on TierTooLow { required current } ... on AllowanceExhausted { resetsAt } }
   }
@@ -126,8 +126,12 @@ async def test_an_allowance_holds_under_concurrency(api: Api, club: Club) -> Non
     perk = await club.perk(rules=[{"kind": "allowance", "period": "DAY", "units": {"gold": 2}}])
     member = await club.member(club.partners[perk.partner_id])
     payloads = await asyncio.gather(*(claim(api.member(member), perk) for _ in range(20)))
-    assert sum(payload["hold"] is not None for payload in payloads) == 2
-    errors = [payload["userErrors"][0] for payload in payloads if payload["hold"] is None]
+    assert len({payload["hold"]["id"] for payload in payloads}) == 2  # the other 18 are told of these
+    assert sum(not payload["resumed"] and not payload["replayed"] for payload in payloads) == 2
+    for code in {payload["hold"]["code"] for payload in payloads}:
+        await confirm(api.partner(club.partners[perk.partner_id]), hold={"code": code})
+    payloads = await asyncio.gather(*(claim(api.member(member), perk) for _ in range(20)))
+    errors = [payload["userErrors"][0] for payload in payloads]
     assert {error["code"] for error in errors} == {"ALLOWANCE_EXHAUSTED"}
     assert all(error["resetsAt"] is not None for error in errors)
 

@@ -143,7 +143,7 @@ async def test_a_member_says_what_for_and_renews_it(api: Api, club: Club) -> Non
     partner, member = await club.partner(), await club.member()
     voice, by = api.member(member), {"handle": partner.handle}
     first = (await voice(GRANT, input={"partner": by})).data["grantConsent"]["consent"]
-    assert (first["scopes"], first["version"], first["state"]) == (sorted(consents.SCOPES), 1, "GRANTED")
+    assert (first["scopes"], first["version"], first["state"]) == (sorted(consents.USUAL), 1, "GRANTED")
     ends = club.now + timedelta(days=30)
     narrower = {"partner": by, "scopes": ["holds:write", "eligibility:read"], "expiresAt": ends.isoformat()}
     second = (await voice(GRANT, input=narrower)).data["grantConsent"]["consent"]

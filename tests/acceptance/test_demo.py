@@ -126,7 +126,7 @@ def test_scripts_get_a_file_that_only_they_can_read(demo: Demo) -> None:
     assert handout["graphqlUrl"] == f"{handout['baseUrl']}/graphql"
     assert handout["tokenUrl"] == f"{handout['baseUrl']}/oauth/token"
     assert {client["partner"] for client in handout["clients"]} == {"silverline", "atelier-rosee", "wayfarer"}
-    assert len(handout["perks"]) == 12
+    assert len(handout["perks"]) == len(PERKS) == 15
     assert {perk["kind"] for perk in handout["perks"]} == set(PerkKind)
     assert len(handout["members"]) == 1_000
     assert {len(member["aliases"]) for member in handout["members"]} == {2, 3}

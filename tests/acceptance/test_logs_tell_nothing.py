@@ -34,6 +34,18 @@ CONFIRM = (
 )
 
 
+CHOOSE = """mutation($input: ChooseDeliveryInput!) { chooseDelivery(input: $input) {
+  redemption { fulfilmentDetails { address { name lines city phone } } } userErrors { code } } }"""
+ADDRESS: dict[str, Any] = {
+    "name": "Rosa Example",
+    "lines": ["Unter den Weiden 77"],
+    "postalCode": "8001-XY",
+    "city": "Weidenstadt",
+    "countryCode": "CH",
+    "phone": "+41 44 555 01 23",
+}
+
+
 @dataclass
 class Heard:
     """A talkative server on a database of its own, and everything that must not be in what it writes."""
@@ -98,10 +110,12 @@ async def up(http: httpx.AsyncClient) -> None:
 async def everything(heard: Heard) -> None:
     """A code flow with sign-in, refresh, introspection and revocation, a claim and its use; each also done wrong."""
     club = heard.club
-    perk = await club.perk()
+    perk = await club.perk(settings={"shipping": True})
     partner, member = club.partners[perk.partner_id], await club.member()
     grants = (GrantType.AUTHORIZATION_CODE, GrantType.REFRESH_TOKEN, GrantType.CLIENT_CREDENTIALS)
-    scopes = frozenset({"eligibility:read", "holds:write", "redemptions:write", "member.tier:read"})
+    scopes = frozenset(
+        {"eligibility:read", "holds:write", "redemptions:write", "member.tier:read", "member.address:read"}
+    )
     settings = ClientSettings("A shop", scopes, grant_types=(*grants, GrantType.DEVICE_CODE), redirect_uris=(BACK,))
     async with club.database.sessions.begin() as session:
         client, secret = await create_client(
@@ -121,14 +135,28 @@ async def everything(heard: Heard) -> None:
     )
     hold = claimed["data"]["claimPerk"]["hold"]
     heard.hide(hold["code"])
-    for _ in range(2):
+    confirmed, _ = [
         await heard.ask(bound, CONFIRM, input={"hold": {"code": hold["code"]}, "idempotencyKey": uuid4().hex})
+        for _ in range(2)
+    ]
+    await send_home(heard, bound, confirmed["data"]["confirmHold"]["redemption"]["id"])
     await heard.post("/oauth/introspect", data={"token": bound}, auth=(client.id, secret))
     await heard.http.post("/oauth/revoke", data={"token": tokens["refresh_token"]}, auth=(client.id, secret))
     await heard.ask(bound, "{ viewer { kind } }")
     await heard.post("/oauth/token", data=form, auth=(client.id, secret))
     started = await heard.post("/oauth/device_authorization", data={"place": "Till 3"}, auth=(client.id, secret))
     assert "user_code" in started
+
+
+async def send_home(heard: Heard, token: str, redemption: str) -> None:
+    """To an address that is told back, to one that can't be, and without any right to."""
+    heard.hide(ADDRESS["name"], *ADDRESS["lines"], ADDRESS["postalCode"], ADDRESS["city"], ADDRESS["phone"])
+    chosen = {"redemption": redemption, "method": "SHIPPING", "address": ADDRESS}
+    answer = await heard.ask(token, CHOOSE, input=chosen)
+    assert answer["data"]["chooseDelivery"]["redemption"]["fulfilmentDetails"]["address"]["city"] == ADDRESS["city"]
+    await heard.ask(token, CHOOSE, input=chosen | {"address": ADDRESS | {"countryCode": "Weidenland"}})
+    await heard.ask(token, CHOOSE, input=chosen | {"redemption": f"redemption_{uuid4().hex}"})
+    await heard.ask("nonsense", CHOOSE, input=chosen)
 
 
 async def approved(heard: Heard, client: str, secret: str, person: str, verifier: str) -> str:

@@ -20,8 +20,10 @@ from schema.permissions import permission_of
 from schema.root import SCHEMA
 from tests.api import Answer, Api, Voice
 from tests.factories import Club
+from tests.followers import first_result
 from tests.matrix_samples import Rows, node_ids, samples
 
+ROOTS = (SCHEMA._schema.query_type, SCHEMA._schema.mutation_type, SCHEMA._schema.subscription_type)
 FILE = Path(__file__).parents[2] / "docs" / "permissions.md"
 ALLOWED, REFUSED, ABSENT = "yes", ".", "-"
 DENIALS = {"FORBIDDEN", "INSUFFICIENT_SCOPE", "UNAUTHENTICATED"}
@@ -102,17 +104,21 @@ Line = tuple[str, list[str]]
 
 
 async def of_roots(found: list[Persona], club: Club, rows: Rows) -> list[Line]:
-    """Every query and mutation, really asked; its rows are made anew for each question that changes something."""
+    """Every query, mutation and subscription, really asked; rows are made anew for each question that changes some."""
     lines = []
     known = samples()
-    for root in filter(None, (SCHEMA._schema.query_type, SCHEMA._schema.mutation_type)):
+    for root in filter(None, ROOTS):
         for name in root.fields:
             coordinate = f"{root.name}.{name}"
             sample: Callable[[Club, Rows, Caller], Awaitable[tuple[str, dict[str, Any]]]] = known[coordinate]
             cells = []
             for persona in found:
                 query, variables = await sample(club, rows, persona.caller)
-                cells.append(judged(await persona.voice(query, **variables), name))
+                if root is SCHEMA._schema.subscription_type:
+                    answer = await first_result(persona.voice, query, variables)
+                else:
+                    answer = await persona.voice(query, **variables)
+                cells.append(judged(answer, name))
             lines.append((coordinate, cells))
     return lines
 
@@ -155,12 +161,12 @@ async def test_every_field_answers_each_caller_as_it_is_written_down(api: Api, c
     rows = await Rows.made(club)
     found = await personas(api, rows)
     ids = await node_ids(club, rows)
-    groups: dict[str, list[Line]] = {"Queries and mutations": await of_roots(found, club, rows)}
+    groups: dict[str, list[Line]] = {"Queries, mutations and subscriptions": await of_roots(found, club, rows)}
     behind, beside = [], []
     for kind in SCHEMA._schema.type_map.values():
         if not isinstance(kind, GraphQLObjectType) or kind.name.startswith("__"):
             continue
-        if kind in (SCHEMA._schema.query_type, SCHEMA._schema.mutation_type):
+        if kind in ROOTS:
             continue
         if kind.name in ids:
             behind += await of_rows(kind, ids[kind.name], found)

@@ -20,6 +20,8 @@ from partners import tables
 from partners.codes import code_hash, hold_code
 from partners.consents import SCOPES
 from partners.members import KEY_VERSION, pairwise_alias
+from partners.policies import reads_of
+from partners.rules import RULES
 from partners.tables import ConsentState, HoldState, MemberState, PartnerKind, PerkKind, PerkState
 from partners.tables.columns import new_id
 
@@ -38,6 +40,13 @@ POLICIES: tuple[list[dict[str, Any]], ...] = (
     [{"kind": "tier_at_least", "tier": "silver"}, MONTHLY],
     [{"kind": "tier_in", "allowed": ["gold", "black"]}, {"kind": "market", "markets": ["CH", "DE"]}, MONTHLY],
 )
+# What is neither null nor has a scalar for a default.
+EMPTY: dict[str, dict[str, Any]] = {
+    "member": {"labels": [], "reviews": []},
+    "perk": {"settings": "{}"},
+    "policy": {"needs": []},
+}
+KINDS = (PerkKind.SAMPLE, PerkKind.EVENT, PerkKind.ACCESS)
 OPEN_TO_ALL = 3  # the first so many policies say yes to every member of this club
 
 
@@ -86,8 +95,15 @@ async def found_club(service: Service) -> list[Brand]:
 
 
 async def copy(connection: "Connection[Any]", table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Writes rows by COPY."""
-    await connection.copy_records_to_table(table, records=rows, columns=columns.split())
+    """Writes rows by COPY; what is not said has the table's own default."""
+    given = columns.split()
+    others = {
+        column.name: column.default.arg
+        for column in tables.metadata.tables[table].columns
+        if column.name not in given and column.default is not None and column.default.is_scalar
+    } | {name: value for name, value in EMPTY.get(table, {}).items() if name not in given}
+    filled = ((*row, *others.values()) for row in rows)
+    await connection.copy_records_to_table(table, records=filled, columns=[*given, *others])
 
 
 async def enrol(service: Service, count: int, name: str, now: datetime) -> list[UUID]:
@@ -154,18 +170,19 @@ async def offer(
             (id, partner_id, f"{handle}/{name}-{place}", kind, PerkState.PUBLISHED, f"Perk {place} of {handle}",
              "A perk that is worth a sentence or two of description, as real ones have.", "Europe/Zurich", opens,
              900, 90, 1, 1, now)
-            for place, (id, kind) in enumerate(zip(perks, cycle(PerkKind), strict=False))
+            for place, (id, kind) in enumerate(zip(perks, cycle(KINDS), strict=False))
         ),
     )  # fmt: skip
     await copy(
         connection,
         "policy",
-        "perk_id version rules created_at created_by",
+        "perk_id version rules created_at created_by member_window",
         (
-            (id, 1, orjson.dumps(rules).decode(), now, "system:bench")
+            (id, 1, orjson.dumps(rules).decode(), now, "system:bench",
+             reads_of(RULES.validate_python(rules))["member_window"])
             for id, rules in zip(perks, cycle(policies), strict=False)
         ),
-    )
+    )  # fmt: skip
     await copy(connection, "capacity", "perk_id units taken", ((id, units, 0) for id in perks))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from gateway.app import Service, admission
+from gateway.app import Service, door_of
 from schema.http import GraphQLEndpoint
 from schema.root import SCHEMA
 from tests.benchmarks.club import Brand
@@ -44,7 +44,7 @@ async def count_statements(service: Service, token: str, scenario: Scenario, bra
     """Statements per request: of requests one after another, and of 32 at a time, which share some."""
     await service.database.engine.dispose()
     statements = Statements(service)
-    endpoint = httpx.ASGITransport(app=GraphQLEndpoint(SCHEMA, admit=admission(service)))
+    endpoint = httpx.ASGITransport(app=GraphQLEndpoint(SCHEMA, admit=door_of(service).admit))
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     bodies = iter(scenario.bodies(brand, 1_000))
 

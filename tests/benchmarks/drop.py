@@ -1,4 +1,4 @@
-"""The drop: a thousand units and twenty thousand people who want one at the same moment."""
+"""The drop: a thousand units and a hundred thousand people who want one at the same moment."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ from tests.benchmarks.load import WrongAnswer, http_request
 from tests.benchmarks.scenarios import CLAIM
 
 UNITS = 1_000
-CLAIMANTS = 20_000
-CONNECTIONS = 256
+CLAIMANTS = 100_000
+CONNECTIONS = 512
 ONCE_EVER = [{"kind": "allowance", "period": "EVER", "otherwise": 1}]
 
 
@@ -47,7 +47,7 @@ async def prepare_drop(service: Service, brand: Brand) -> tuple[list[str], str]:
 
 
 def run_drop(aliases: Sequence[str], handle: str, token: str, port: int) -> Drop:
-    """Everybody claims once over 256 connections, each the next as soon as its last is answered."""
+    """Everybody claims once over 512 connections, each the next as soon as its last is answered."""
     return uvloop.run(storm([claim(alias, handle, token, port) for alias in aliases], port))
 
 

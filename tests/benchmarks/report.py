@@ -40,7 +40,8 @@ def in_words(results: Figures) -> str:
     lines = []
     if drop := results.get("drop"):
         lines.append(
-            f"Drop: sold out after {drop['sold_out_s']} s, all answered after {drop['answered_s']} s, p99"
+            f"Drop: sold out after {drop['sold_out_s']} s (one process that does nothing but answer its first claims:"
+            f" {drop['bound_s']} s), all answered after {drop['answered_s']} s, p99"
             f" {drop['p99_ms']} ms; CPU ms a claim {drop['server_ms']}, PostgreSQL's {drop['postgres_ms']}; the client"
             f" used {drop['client_share']:.0%} of its core."
         )
@@ -56,6 +57,20 @@ def in_words(results: Figures) -> str:
             f" sending; from its answer, which takes p50 {figures['answered_p50_ms']} ms, p50"
             f" {figures['after_answer_p50_ms']} ms, p99 {figures['after_answer_p99_ms']} ms."
         )
+    if following := results.get("following"):
+        lines.append(
+            f"Following: {following['followers']} who follow one perk in another process know of a claim after p50"
+            f" {following['p50_ms']} ms, p99 {following['p99_ms']} ms, at most {following['max_ms']} ms"
+            f" ({following['changes']} claims), from its sending; from its answer p50"
+            f" {following['after_answer_p50_ms']} ms, p99 {following['after_answer_p99_ms']} ms."
+        )
+    for name, figures in results.get("scarce", {}).get("claims", {}).items():
+        lines.append(
+            f"Claims, {name} clients: {figures['per_second']:,}/s, p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']}"
+            f" ms, {figures['round_trips']} round trips each."
+        )
+    for name, seconds in results.get("scarce", {}).get("stock", {}).items():
+        lines.append(f"{name} in {seconds} s.")
     machine = results["machine"]
     lines.append(f"The gateway holds {results['gateway_megabytes']} MB at the end.")
     lines.append(

@@ -12,8 +12,9 @@ from gateway.database import Database
 from partners import catalogue, tables
 from partners.actors import SYSTEM, Actor
 from partners.browsing import OfferFilter, browse
-from partners.catalogue import Offer, PerkSettings
+from partners.catalogue import Offer
 from partners.errors import BadInput, Conflict, NotFound
+from partners.perk_settings import PerkSettings
 from partners.policies import parsed_policy
 from partners.references import PerkRef
 from partners.tables import PartnerKind, PartnerState, PerkKind, PerkState
@@ -148,7 +149,10 @@ async def test_capacity_never_falls_below_what_is_taken(club: Club) -> None:
         await club.hold(await club.member(partner), perk)
     with pytest.raises(Conflict, match="2 are taken") as fault:
         await update(club, perk, replace(SETTINGS, units=1))
-    assert fault.value.details == {"taken": 2}
+    assert fault.value.details == {
+        "taken": 2,
+        "short": [{"path": "capacity", "wanted": 1, "taken": 2, "kept": 0}],
+    }
     assert (await update(club, perk, replace(SETTINGS, units=2))).capacity.units == 2
     assert (await club.claim(await club.member(partner), perk)).outcome == "REFUSED"
     assert (await update(club, perk, replace(SETTINGS, units=None))).capacity.units is None

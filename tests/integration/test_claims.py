@@ -9,6 +9,7 @@ import pytest
 from gateway.database import Database
 from partners import catalogue
 from partners.actors import SYSTEM
+from partners.facts import Circumstances
 from partners.holds import Claimed, Held
 from partners.tables import PartnerState, PerkState, Stock
 from tests.factories import Club, partner_actor, today
@@ -106,7 +107,7 @@ async def test_a_key_with_other_content_is_refused_in_the_same_batch_the_next_an
     member = await club.member(partner)
     claim = await club.claim_of(member, perk, key="one")
     answers = await club.claim_all([claim, replace(claim, fingerprint=b"other"), claim])
-    assert outcomes(answers) == ["HELD", "KEY_RACE", "REPLAYED"]
+    assert outcomes(answers) == ["HELD", "KEY_REUSED", "REPLAYED"]
     again = await club.claim_all([replace(claim, fingerprint=b"other"), claim])
     assert outcomes(again) == ["KEY_REUSED", "REPLAYED"]
     assert (await club.claim(member, other, key="one")).outcome == "KEY_REUSED"
@@ -127,7 +128,7 @@ async def test_a_key_that_loses_takes_no_place_from_anyone(club: Club) -> None:
     partner = club.partners[perk.partner_id]
     claim, other = [await club.claim_of(await club.member(partner), perk) for _ in range(2)]
     rivals = [replace(claim, fingerprint=bytes([number])) for number in range(3)]
-    assert outcomes(await club.claim_all([*rivals, other])) == ["HELD", "KEY_RACE", "KEY_RACE", "HELD"]
+    assert outcomes(await club.claim_all([*rivals, other])) == ["HELD", "KEY_REUSED", "KEY_REUSED", "HELD"]
 
 
 async def test_one_key_on_two_perks_at_once_acts_once(club: Club) -> None:
@@ -199,13 +200,10 @@ async def test_an_allowance_holds_within_one_batch(club: Club) -> None:
     partner = club.partners[perk.partner_id]
     member, other = await club.member(partner), await club.member(partner, tier="silver")
     claims = [await club.claim_of(one, perk) for one in (member, other, member, other, member)]
-    assert outcomes(await club.claim_all(claims)) == [
-        "HELD",
-        "HELD",
-        "HELD",
-        "ALLOWANCE_EXHAUSTED",
-        "ALLOWANCE_EXHAUSTED",
-    ]
+    answers = await club.claim_all(claims)
+    assert outcomes(answers) == ["HELD", "HELD", "HELD", "RESUMED", "RESUMED"]
+    assert held(answers[3]).id == held(answers[1]).id  # nobody is locked out by its own hold
+    assert held(answers[4]).id in {held(answers[0]).id, held(answers[2]).id}
     decision = await club.decision(member, perk)
     assert decision.allowance is not None
     assert (decision.allowance.used, decision.allowance.remaining) == (2, 0)
@@ -217,22 +215,39 @@ async def test_what_is_given_back_may_be_used_again(club: Club, way: str) -> Non
     partner = club.partners[perk.partner_id]
     member = await club.member(partner)
     first, _ = [await club.hold(member, perk) for _ in range(2)]
-    assert (await club.claim(member, perk)).outcome == "REFUSED"
+    assert (await club.claim(member, perk)).outcome == "RESUMED"
     if way == "release":
         await club.release(first)
     elif way == "expire":
         await club.sql("UPDATE hold SET expires_at = $2 WHERE id = $1", first.id, club.now)
     else:
         redemption = await club.redeemed(first)
-        assert (await club.claim(member, perk)).outcome == "REFUSED"
+        assert (await club.claim(member, perk)).outcome == "RESUMED"
         await club.reverse(redemption, partner_actor(partner), stock=Stock.BURN if way == "burn" else Stock.RESTOCK)
-    assert outcomes([await club.claim(member, perk), await club.claim(member, perk)]) == ["HELD", "REFUSED"]
-    assert [
-        row["slot"]
-        for row in await club.sql(
-            "SELECT slot FROM hold WHERE member_id = $1 AND slot IS NOT NULL ORDER BY slot", member.id
-        )
-    ] == [1, 2]
+    assert outcomes([await club.claim(member, perk), await club.claim(member, perk)]) == ["HELD", "RESUMED"]
+    [row] = await club.sql("SELECT sum(counted) FROM hold WHERE member_id = $1", member.id)
+    assert row[0] == 2
+
+
+async def test_what_is_confirmed_is_no_hold_to_get_back(club: Club) -> None:
+    perk = await club.perk(rules=[MONTHLY_TWO])
+    member = await club.member(club.partners[perk.partner_id], tier="silver")
+    await club.redeemed(await club.hold(member, perk))
+    refused = await club.claim(member, perk)
+    assert (refused.outcome, refused.reasons) == ("REFUSED", ("ALLOWANCE_EXHAUSTED",))
+
+
+async def test_a_retry_gets_its_own_hold_and_other_content_is_told_of_it(club: Club) -> None:
+    perk = await club.perk(rules=[MONTHLY_TWO])
+    await club.sql("UPDATE perk SET units_max = 5 WHERE id = $1", perk.id)
+    member = await club.member(club.partners[perk.partner_id])
+    first = held(await club.claim(member, perk, said=Circumstances(units=2)))
+    again = await club.claim(member, perk, said=Circumstances(units=2))
+    assert (again.outcome, held(again)) == ("RESUMED", first)
+    other = await club.claim(member, perk, said=Circumstances(units=1))
+    assert (other.outcome, other.reasons) == ("REFUSED", ("ALLOWANCE_EXHAUSTED", "ALREADY_HELD"))
+    late = await club.claim(member, perk, said=Circumstances(units=2), now=first.expires_at)
+    assert (late.outcome, held(late).id != first.id) == ("HELD", True)
 
 
 async def test_a_lowered_tier_that_has_used_more_than_it_has_gets_no_more_and_a_raised_one_does(club: Club) -> None:
@@ -242,12 +257,12 @@ async def test_a_lowered_tier_that_has_used_more_than_it_has_gets_no_more_and_a_
     holds = [await club.hold(member, perk) for _ in range(3)]
     await club.assign(member, "gold")
     for spare in holds[:2]:
-        assert (await club.claim(member, perk)).outcome == "REFUSED"
+        assert (await club.claim(member, perk)).outcome == "RESUMED"
         await club.release(spare)
-    assert outcomes([await club.claim(member, perk), await club.claim(member, perk)]) == ["HELD", "REFUSED"]
+    assert outcomes([await club.claim(member, perk), await club.claim(member, perk)]) == ["HELD", "RESUMED"]
     await club.assign(member, "black", now=club.now + timedelta(microseconds=1))
     claims = [await club.claim_of(member, perk, now=club.now + timedelta(seconds=1)) for _ in range(4)]
-    assert outcomes(await club.claim_all(claims)) == ["HELD"] * 3 + ["ALLOWANCE_EXHAUSTED"]
+    assert outcomes(await club.claim_all(claims)) == ["HELD"] * 3 + ["RESUMED"]
 
 
 async def test_the_next_period_has_an_allowance_of_its_own(club: Club) -> None:
@@ -256,7 +271,7 @@ async def test_the_next_period_has_an_allowance_of_its_own(club: Club) -> None:
     midnight = club.now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     late = midnight - timedelta(seconds=1)
     assert (await club.claim(member, perk, now=late)).outcome == "HELD"
-    assert (await club.claim(member, perk, now=late)).outcome == "REFUSED"
+    assert (await club.claim(member, perk, now=late)).outcome == "RESUMED"
     assert (await club.claim(member, perk, now=midnight)).outcome == "HELD"
     assert (await club.decision(member, perk, now=midnight)).eligible is False
 

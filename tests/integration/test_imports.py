@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -275,6 +276,63 @@ async def test_two_imports_at_once_enrol_everybody_once(api: Api) -> None:
             assert tuple(await connection.fetchrow(f"{query} {twins}", action)) == (100, 100)
 
 
+def facts_of(perks: Perks) -> list[tuple[Any, ...]]:
+    return perks.query("SELECT external_id, household, birth_month, labels, version FROM member ORDER BY 1")
+
+
+def test_households_birth_months_and_labels_are_kept_replaced_and_taken_away(perks: Perks, load: Load) -> None:
+    header = "external_id,joined_at,household,birth_month,labels"
+    first = (header, "a,2024-05-01,H 1,2,vip press vip", "b,2024-05-01,,,", "c,2024-05-01,H 1,12,vip")
+    assert counts(load("members", *first)) == {"new": 3}
+    assert facts_of(perks) == [
+        ("a", "H 1", 2, ["press", "vip"], 1),
+        ("b", None, None, [], 1),
+        ("c", "H 1", 12, ["vip"], 1),
+    ]
+    assert counts(load("members", *first)) == {"unchanged": 3}
+    assert counts(load("members", header, "a,2024-05-01,,3,staff", "b,2024-05-01,-,,-", "c,2024-05-01,-,,-")) == {
+        "changed": 2,
+        "unchanged": 1,
+    }
+    assert facts_of(perks) == [("a", "H 1", 3, ["staff"], 2), ("b", None, None, [], 1), ("c", None, 12, [], 2)]
+    assert perks.entries() == [("member.enrolled", 3), ("member.updated", 2)]
+
+
+def test_a_household_a_month_or_a_label_that_can_not_be_is_told_by_its_column(perks: Perks, load: Load) -> None:
+    header = "external_id;joined_at;household;birth_month;labels"
+    ended = load(
+        "members",
+        header,
+        "a;2024-05-01;;13;",
+        "b;2024-05-01;;0;",
+        "c;2024-05-01;;may;",
+        "d;2024-05-01;;;VIP",
+        f"e;2024-05-01;{'h' * 201};;",
+        f"f;2024-05-01;;;{' '.join(f'label-{n}' for n in range(101))}",
+        "g;2024-05-01;H\x07;;",
+    )
+    assert ended.err.splitlines() == [
+        "line 2: birth_month: input should be less than or equal to 12",
+        "line 3: birth_month: input should be greater than or equal to 1",
+        "line 4: birth_month: a whole number",
+        "line 5: labels.0: string should match pattern '^([a-z0-9][a-z0-9_.:-]{0,62}|-)$'",
+        "line 6: household: value should have at most 200 items after validation, not 201",
+        "line 7: labels: value should have at most 100 items after validation, not 101",
+        "line 8: household: printable characters",
+    ]
+    assert facts_of(perks) == []
+
+
+def test_scores_follow_activity_by_the_weights_of_the_programme(perks: Perks, load: Load) -> None:
+    load("members", "external_id,joined_at", "a,2024-05-01", "b,2024-05-01")
+    soon = datetime.now(UTC) - timedelta(days=1)
+    old = soon - timedelta(days=400)
+    load("activity", ACTIVITY, f"a,visit,v1,{soon:%Y-%m-%dT%H:%M:%SZ},2", f"b,visit,v1,{old:%Y-%m-%dT%H:%M:%SZ},2")
+    assert perks.query("SELECT external_id, score, version FROM member ORDER BY 1") == [("a", 100, 2), ("b", 0, 1)]
+    load("activity", ACTIVITY, f"a,visit,v1,{soon:%Y-%m-%dT%H:%M:%SZ},3")
+    assert perks.query("SELECT score, version FROM member WHERE external_id = 'a'") == [(150, 3)]
+
+
 def test_activity_is_added_once_and_corrected(perks: Perks, load: Load) -> None:
     load("members", MEMBERS, "a,2024-05-01,,,,,", "b,2024-05-01,,,,,")
     first = load(
@@ -379,10 +437,44 @@ def test_a_perk_that_can_not_be_leaves_no_trace(perks: Perks, load: Load) -> Non
         "line 5: closes_on: not before opens_on",
         "line 6: rules.0: the programme has no tier platinum; it has member, silver, gold, black",
         "line 7: kind: the perk is SAMPLE, which can't change",
-        "line 8: 3 are taken: the capacity can't be 2",
+        "line 8: capacity: 3 are taken, so it can't be 2",
         "line 9: state: the perk is PUBLISHED, which can't be a draft again",
         "line 10: kind: input should be 'SAMPLE', 'EVENT', 'SERVICE', 'CODE' or 'ACCESS'",
         "line 11: capacity: 0 to 1000000000",
     ]
     assert perks.entries() == before
     assert perks.query("SELECT handle, title FROM perk") == [("velo/tea", "Tea")]
+
+
+def test_what_a_kind_is_told_is_imported_once_and_changed_by_handles(perks: Perks, load: Load) -> None:
+    brands(perks, "velo")
+
+    def line(places: int, **given: Any) -> str:
+        session = {"handle": "evening", "title": "The evening", "starts_at": "2027-05-01T19:00", "places": places}
+        row = {"partner": "velo", "handle": "gala", "kind": "EVENT", "title": "The gala", "units_max": 4}
+        return orjson.dumps(row | {"settings": {"sessions": [session]}} | given).decode()
+
+    terms = {
+        "waitlist": {"offers": 2},
+        "currency": "CHF",
+        "low_at": 3,
+        "self_service": True,
+        "returns_allowance": False,
+    }
+    assert counts(load("perks", line(10, **terms), suffix="jsonl")) == {"new": 1}
+    assert counts(load("perks", line(10, **terms), line(10), suffix="jsonl")) == {"unchanged": 2}
+    query = (
+        "SELECT c.units, c.low_at, p.units_max, p.currency, p.self_service, p.returns_allowance,"
+        " p.waitlist ->> 'offers', (SELECT count(*) FROM pool o WHERE o.perk_id = p.id) FROM perk p"
+        " JOIN capacity c ON c.perk_id = p.id"
+    )
+    assert perks.query(query) == [(10, 3, 4, "CHF", True, False, "2", 1)]
+    assert counts(load("perks", line(12), suffix="jsonl")) == {"changed": 1}
+    assert perks.query(query) == [(12, 3, 4, "CHF", True, False, "2", 1)]
+    wrong = load("perks", line(5, waitlist={"offer_seconds": 1}, capacity=5), line(-1), suffix="jsonl")
+    assert wrong.faults == [
+        "line 1: waitlist.offer_seconds: Input should be greater than or equal to 300;"
+        " capacity: it is the sum of what the options have; leave it out",
+        "line 2: settings.sessions.0.places: Input should be greater than or equal to 0",
+    ]
+    assert perks.query(query) == [(12, 3, 4, "CHF", True, False, "2", 1)]

@@ -6,45 +6,80 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from asyncpg import Connection
 
 from gateway.database import open_database
-from partners import catalogue
+from partners import catalogue, tables
 from partners.actors import SYSTEM
+from partners.eligibility import decide
+from partners.facts import Circumstances
+from partners.holds import extend_hold
 from partners.keys import Keys
 from partners.laws import CHECKS, Finding, check_laws
 from partners.log import sequence
 from partners.log_laws import CHECKS as LOG_CHECKS
 from partners.log_laws import check_log
+from partners.perk_settings import PerkSettings
 from partners.programme import Programme
 from partners.references import PerkRef
 from partners.tables import Stock
-from tests.factories import STAFF, Club
+from partners.waitlist import join_waitlist, leave_waitlist
+from tests.factories import STAFF, Club, member_actor
+from tests.fulfilling import SETTINGS, SHIPPING, redeemed
 
 ORIGIN = "perks.example/log"
 ALLOWANCE = {"kind": "allowance", "period": "EVER", "units": {"gold": 8}, "otherwise": 1}
-A_LIVE_HOLD = "slot = 1 AND tier = 'gold' AND policy_version = 1"
-A_REDEMPTION = "NOT EXISTS (SELECT FROM reversal v WHERE v.redemption_id = redemption.id)"
+ROLLING = {"kind": "allowance", "period": "ROLLING", "hours": 24, "otherwise": 2}
+VALUE = {"kind": "allowance", "period": "WEEK", "measure": "amount", "otherwise": 5_000}
+FOR_GOLD = [{"tier": "gold", "until": "2999-01-01T00:00:00+00:00"}]
+A_LIVE_HOLD = "state = 'HELD' AND tier = 'gold' AND policy_version = 1 AND pools IS NULL AND amount = 0"
+A_REDEMPTION = "reversals = 0 AND policy_version = 1 AND perk_id IN (SELECT id FROM perk WHERE kind = 'SAMPLE')"
+POOLED = "perk_id IN (SELECT id FROM perk WHERE pooled)"
 
 FAULTS = {
     "ALTER TABLE capacity DROP CONSTRAINT ck_capacity_never_oversold; UPDATE capacity SET units = taken - 1": {
-        "capacity_exceeded"
+        "capacity_exceeded",
+        "pools_not_the_capacity",
     },
-    "UPDATE capacity SET taken = taken + 1": {"capacity_not_conserved"},
+    f"""ALTER TABLE pool DROP CONSTRAINT ck_pool_never_oversold;
+      UPDATE pool SET units = taken - 1, kept = 0 WHERE number = 1;
+      UPDATE capacity SET units = (SELECT sum(units) FROM pool) WHERE {POOLED}""": {"pool_exceeded"},
+    "UPDATE pool SET units = units + 1": {"pools_not_the_capacity"},
+    "UPDATE perk SET pooled = NOT pooled": {"pools_not_the_capacity", "hold_drawn_otherwise"},
+    "UPDATE capacity SET taken = taken + 1 WHERE units IS NULL OR units > taken + kept": {
+        "capacity_not_conserved",
+        "pools_not_the_capacity",
+    },
+    "UPDATE pool SET taken = 0": {"pool_not_conserved", "pools_not_the_capacity"},
+    f"UPDATE hold SET pool_units = ARRAY[1, 1] WHERE {POOLED} AND state = 'HELD'": {
+        "hold_drawn_otherwise",
+        "pool_not_conserved",
+    },
     "UPDATE reversal SET stock = 'RESTOCK' WHERE stock = 'BURN'": {"capacity_not_conserved"},
-    f"UPDATE hold SET slot = 9 WHERE {A_LIVE_HOLD}": {"allowance_exceeded"},
-    """UPDATE policy SET rules = jsonb_set(rules, '{0,units,gold}', '1')""": {"allowance_exceeded"},
-    "DROP INDEX uq_hold_allowance; UPDATE hold SET slot = 1 WHERE slot = 2": {"allowance_slot_shared"},
-    f"UPDATE hold SET slot = NULL, period = NULL WHERE {A_LIVE_HOLD}": {"allowance_without_period"},
-    f"UPDATE hold SET slot = NULL WHERE {A_LIVE_HOLD}": {"allowance_miscounted"},
-    "UPDATE hold SET slot = 8 WHERE state = 'RELEASED'": {"allowance_miscounted"},
+    "UPDATE capacity SET waiting = waiting + 1": {"waiting_miscounted"},
+    """UPDATE policy SET rules = jsonb_set(rules, '{0,units,gold}', '1') WHERE rules -> 0 ? 'units'""": {
+        "allowance_exceeded"
+    },
+    """UPDATE policy SET rules = jsonb_set(rules, '{0,otherwise}', '999') WHERE rules -> 0 ->> 'period' = 'WEEK'""": {
+        "allowance_exceeded"
+    },
+    """UPDATE hold SET held_at = held_at + interval '1 us'
+      WHERE held_at = (SELECT min(held_at) FROM hold WHERE policy_version = 7)""": {"rolling_allowance_exceeded"},
+    f"UPDATE hold SET counted = 0 WHERE {A_LIVE_HOLD}": {"allowance_miscounted"},
+    "UPDATE hold SET counted = 1 WHERE state = 'RELEASED'": {"allowance_miscounted"},
+    "UPDATE hold SET counted_amount = 0 WHERE amount > 0": {"allowance_miscounted"},
+    "UPDATE reversal SET returns_allowance = NOT returns_allowance": {"allowance_miscounted"},
     "UPDATE idempotency_key SET result_id = new_id() WHERE result_id IN (SELECT id FROM hold)": {"key_without_result"},
     """INSERT INTO idempotency_key SELECT owner, key || '!', fingerprint, result_id, created_at
       FROM idempotency_key""": {"result_of_two_keys"},
     "UPDATE hold SET ended_at = NULL WHERE state = 'RELEASED'": {"hold_end_unclear"},
     "UPDATE hold SET ended_at = held_at WHERE state = 'HELD'": {"hold_end_unclear"},
+    "UPDATE hold SET extensions = 3 WHERE state = 'HELD'": {"hold_extended_too_often", "change_without_entry"},
+    "UPDATE hold SET extensions = 0": {"entry_without_change"},
     f"DELETE FROM redemption WHERE {A_REDEMPTION}": {
+        "allowance_miscounted",
         "confirmed_without_redemption",
         "entry_without_change",
         "key_without_result",
@@ -56,19 +91,47 @@ FAULTS = {
         "redemption_without_confirmed_hold",
     },
     "UPDATE redemption SET tier = NULL": {"redemption_without_confirmed_hold"},
+    "UPDATE redemption SET option_id = new_id()": {"redemption_without_confirmed_hold"},
     "UPDATE reversal SET perk_id = new_id() WHERE stock = 'BURN'": {"reversal_without_redemption"},
+    "UPDATE redemption SET reversed_units = 0": {"reversals_miscounted"},
+    "UPDATE reversal SET number = number + 2": {"reversals_miscounted"},
+    "UPDATE waitlist_entry SET state = 'ACCEPTED', ended_at = joined_at WHERE state = 'OFFERED'": {
+        "offer_not_its_holds"
+    },
+    "UPDATE waitlist_entry SET hold_id = NULL": {"offer_not_its_holds"},
+    "UPDATE waitlist_entry SET ended_at = joined_at": {"offer_not_its_holds"},
+    "DELETE FROM waitlist_entry WHERE state = 'WITHDRAWN'": {"entry_without_change"},
+    "DELETE FROM audit_entry WHERE action = 'waitlist.withdrawn'": {"change_without_entry"},
+    "UPDATE perk_code SET redemption_id = NULL": {"redemption_without_code"},
+    "UPDATE perk_code SET redemption_id = new_id() WHERE redemption_id IS NULL": {"redemption_without_code"},
+    "UPDATE access_grant SET used = used + 1": {"access_miscounted"},
     "DELETE FROM audit_entry WHERE action = 'hold.released'": {"change_without_entry"},
     "UPDATE audit_entry SET outcome = 'DONE' WHERE action = 'perk.claimed'": {"entry_without_change"},
     """INSERT INTO audit_entry SELECT new_id(), at, action, outcome, reasons, actor_kind, actor_id, partner_id, perk_id,
       member_id, subject_id, leaf, leaf_hash FROM audit_entry WHERE action = 'redemption.reversed'""": {
         "entry_without_change"
     },
+    """DELETE FROM audit_entry WHERE id = (SELECT e.id FROM audit_entry e JOIN redemption r ON r.id = e.subject_id
+      WHERE e.action = 'redemption.reversed' AND r.reversals = 2 LIMIT 1)""": {
+        "change_without_entry",
+        "answered_leaf_differs",
+    },
+    "DELETE FROM audit_entry WHERE action = 'fulfilment.updated'": {"fulfilment_without_entry"},
+    "UPDATE redemption SET fulfilment = 'NO_SHOW'": {"fulfilment_without_entry", "address_kept"},
+    "UPDATE fulfilment SET checked_in = checked_in + 2": {"guests_miscounted"},
+    "UPDATE check_in SET units = units + 1": {"guests_miscounted"},
+    "DELETE FROM fulfilment WHERE address IS NULL": {"guests_miscounted"},
+    "UPDATE fulfilment SET address_until = address_until - interval '31 days'": {"address_kept"},
+    "UPDATE fulfilment SET method = 'PICKUP'": {"address_kept"},
     "UPDATE hold SET leaf_hash = ''": {"answered_leaf_differs"},
     "UPDATE redemption SET leaf_hash = ''": {"answered_leaf_differs"},
     "UPDATE reversal SET leaf_hash = ''": {"answered_leaf_differs"},
     "UPDATE hold SET member_id = new_id() WHERE state = 'EXPIRED'": {"hold_refers_to_nothing"},
     "UPDATE hold SET partner_id = new_id() WHERE state = 'EXPIRED'": {"hold_refers_to_nothing"},
     "UPDATE hold SET policy_version = 9 WHERE state = 'EXPIRED'": {"hold_refers_to_nothing"},
+    "UPDATE hold SET option_id = new_id() WHERE state = 'EXPIRED'": {"hold_refers_to_nothing"},
+    "UPDATE waitlist_entry SET option_id = new_id()": {"waiting_refers_to_nothing"},
+    "UPDATE waitlist_entry SET member_id = new_id() WHERE state = 'WAITING'": {"waiting_refers_to_nothing"},
     "UPDATE audit_entry SET partner_id = new_id()": {"entry_refers_to_nothing"},
     "UPDATE audit_entry SET perk_id = new_id()": {"entry_refers_to_nothing"},
     "UPDATE audit_entry SET member_id = new_id()": {"entry_refers_to_nothing"},
@@ -78,7 +141,7 @@ LOG_FAULTS = {
     "INSERT INTO outbox SELECT entry_id, leaf_hash FROM log_leaf WHERE index = 0": {"entry_not_on_its_way"},
     "DELETE FROM audit_entry WHERE action = 'hold.released'": {"leaf_without_entry"},
     "UPDATE outbox SET leaf_hash = ''": {"leaf_without_entry"},
-    """UPDATE audit_entry SET leaf = replace(leaf, '"v":1', '"v":2')""": {"leaf_changed"},
+    """UPDATE audit_entry SET leaf = replace(leaf, '"v":2', '"v":3')""": {"leaf_changed"},
     "UPDATE audit_entry SET leaf = 'no JSON'": {"leaf_changed", "entry_not_as_its_leaf"},
     "UPDATE audit_entry SET outcome = 'REFUSED'": {"entry_not_as_its_leaf"},
     "UPDATE audit_entry SET partner_id = NULL, perk_id = NULL": {"entry_not_as_its_leaf"},
@@ -112,22 +175,87 @@ async def history(
     for hold, stock in zip(reversed_, Stock, strict=True):
         assert (await club.reverse(await club.redeemed(hold), STAFF, stock=stock)).code == "REVERSED"
     await club.hold(silver, perk)
-    assert (await club.claim(silver, perk)).outcome == "REFUSED"
+    assert (await club.claim(await club.member(), perk)).outcome == "REFUSED"
+    await scarce_things(club, partner)
+    await kept_promises(club, partner)
     # A tier that falls and a policy that becomes stricter break nothing of what was claimed before.
     free = await club.perk(partner, units=20)
     await club.hold(gold, free)
     async with opened.sessions.begin() as session:
         offer = await catalogue.lock_offer(session, PerkRef(id=free.id), SYSTEM)
-        stricter = catalogue.PerkSettings("A perk", "UTC", units=20, rules=[ALLOWANCE])
+        stricter = PerkSettings("A perk", "UTC", units=20, rules=[ALLOWANCE])
         await catalogue.update_perk(session, offer, stricter, programme=programme, actor=SYSTEM, now=now)
     for _ in range(2):
         await club.hold(gold, free)
     await club.assign(gold, "silver")
     async with opened.connection() as connection:
         assert await sequence(connection, keys.log, ORIGIN) > 20
-    assert (await club.claim(gold, free)).outcome == "REFUSED"  # and its entry waits in the outbox
+    assert (await club.claim(await club.member(), free)).outcome == "REFUSED"  # and its entry waits in the outbox
     yield club
     await opened.engine.dispose()
+
+
+async def scarce_things(club: Club, partner: tables.Partner) -> None:
+    """Units, amounts, pools, parts, extensions, codes, rights and offers: each once."""
+    gold, silver, now = await club.member(partner), await club.member(partner, tier="silver"), club.now
+    pooled = await club.perk(partner, units=6, rules=[VALUE])
+    await club.sql("UPDATE perk SET pooled = true, units_max = 4, currency = 'CHF' WHERE id = $1", pooled.id)
+    for number, units, schedule in ((0, 3, FOR_GOLD), (1, 3, [])):
+        await club.sql(
+            "INSERT INTO pool (perk_id, number, name, units, taken, kept, schedule) VALUES ($1, $2, '', $3, 0, 0, $4)",
+            *(pooled.id, number, units, orjson.dumps(schedule).decode()),
+        )
+    party = await club.hold(gold, pooled, said=Circumstances(units=4, amount=4_000))
+    assert (await club.confirm(party, units=3, amount=3_000)).code == "CONFIRMED"
+    [taken] = await club.sql("SELECT id FROM redemption WHERE hold_id = $1", party.id)
+    for parts in ({"units": 1, "returns_allowance": False}, {"units": 1, "amount": 500}):
+        assert (await club.reverse(taken["id"], STAFF, **parts)).code == "REVERSED"
+    pair = await club.hold(silver, pooled, said=Circumstances(units=2, amount=5_000))
+    async with club.database.connection() as connection:
+        for _ in range(2):
+            assert await extend_hold(connection, pair.id, member_actor(silver), now) == "EXTENDED"
+    rolling = await club.perk(partner, rules=[ROLLING])
+    for then in (now - timedelta(hours=24), now, now):
+        await club.redeemed(await club.hold(gold, rolling, now=then), now=then)
+    await club.sql("UPDATE perk SET policy_version = 7 WHERE id = $1", rolling.id)
+    await club.sql("UPDATE policy SET version = 7 WHERE perk_id = $1", rolling.id)
+    for table in ("hold", "redemption"):
+        await club.sql(f"UPDATE {table} SET policy_version = 7 WHERE perk_id = $1", rolling.id)
+    codes, access = await club.perk(partner, units=2), await club.perk(partner)
+    await club.sql("UPDATE perk SET kind = 'CODE' WHERE id = $1", codes.id)
+    await club.sql("UPDATE perk SET kind = 'ACCESS', settings = '{\"term_days\": 30}' WHERE id = $1", access.id)
+    for code in (b"one", b"two"):
+        await club.sql(
+            "INSERT INTO perk_code (perk_id, hash, sealed, added_at) VALUES ($1, $2, $2, $3)", codes.id, code, now
+        )
+    for perk in (codes, access):
+        await club.redeemed(await club.hold(gold, perk))
+    waited = await club.perk(partner, units=1, waitlist={"offer_seconds": 300})
+    blocking = await club.hold(await club.member(partner), waited)
+    ranks = club.programme.ranks
+    for member in (gold, silver, await club.member(partner)):
+        known, actor = await club.known(member, waited), member_actor(member)
+        async with club.database.connection() as connection:
+            last = await join_waitlist(connection, known, decide(known, ranks, now), actor=actor, ranks=ranks, now=now)
+    assert last.entry_id is not None
+    async with club.database.connection() as connection:
+        assert await leave_waitlist(connection, last.entry_id, actor, now) == "WITHDRAWN"
+    await club.release(blocking)
+    [entry] = await club.sql("SELECT id FROM waitlist_entry WHERE member_id = $1", gold.id)
+    offer = replace(await club.claim_of(gold, waited), actor=SYSTEM, entry_id=entry["id"])
+    [offered] = await club.claim_all([replace(offer, decision=replace(offer.decision, eligible=True, refusals=()))])
+    assert offered.outcome == "HELD"
+
+
+async def kept_promises(club: Club, partner: tables.Partner) -> None:
+    """A sample that is on its way, and a guest who came."""
+    settings: dict[str, Any] = {"units_max": 2, "settings": SETTINGS}
+    sample, event = [await redeemed(club, await club.perk(partner, **settings), units=2) for _ in range(2)]
+    assert (await club.reverse(sample.id, STAFF, units=1)).code == "REVERSED"
+    assert (await sample.choose(SHIPPING)).code == "CHOSEN"
+    assert await sample.update("SCHEDULED", carrier="Post") == "UPDATED"
+    await club.sql("UPDATE perk SET kind = 'EVENT' WHERE id = $1", event.perk.id)
+    assert await event.check_in(1) == "CHECKED_IN"
 
 
 @asynccontextmanager

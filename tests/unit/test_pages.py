@@ -6,8 +6,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from jinja2 import UndefinedError
 
+from gateway.pages.consents import SENTENCES
 from gateway.pages.showing import FOLDER, page, renderer, shown, source_of
 from gateway.pages.visits import DESTINATION, destination
+from partners.tables import DisclosureKind
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,7 @@ def test_a_sign_in_goes_on_at_a_page_of_ours(asked: str) -> None:
 def test_a_sign_in_goes_nowhere_else(asked: str | None) -> None:
     assert destination(asked) == "/account"
     assert DESTINATION.fullmatch("/authorize/" + "a" * 201) is None
+
+
+def test_every_kind_of_disclosure_has_its_sentence() -> None:
+    assert set(SENTENCES) == set(DisclosureKind)

@@ -18,6 +18,22 @@ handle = "member"
 name = "Member"
 rank = 1
 """
+INDICATOR = """
+[[indicator]]
+handle = "visit"
+weight = 10
+"""
+
+
+def test_indicators_weights_caps_and_the_window_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "programme.toml"
+    file.write_text(GOOD)
+    plain = read_programme(file)
+    assert (plain.indicator, plain.score.window_days) == ((), 365)
+    file.write_text(GOOD + INDICATOR + "cap = 500\n[score]\nwindow_days = 90")
+    programme = read_programme(file)
+    assert [(one.handle, one.weight, one.cap) for one in programme.indicator] == [("visit", 10, 500)]
+    assert programme.score.window_days == 90
 
 
 def test_a_good_file_is_a_ladder_from_the_lowest_tier_to_the_highest(tmp_path: Path) -> None:
@@ -52,6 +68,13 @@ def test_a_good_file_is_a_ladder_from_the_lowest_tier_to_the_highest(tmp_path: P
         (GOOD.replace("rank = 1", "rank = 0"), ["tier.1.rank"]),
         (GOOD.replace("rank = 1", "rank = 99999999999999999999"), ["tier.1.rank"]),
         (GOOD.replace("rank = 1", 'rank = "high"'), ["tier.1.rank"]),
+        (GOOD + INDICATOR + INDICATOR, ["two indicators have the handle visit"]),
+        (GOOD + INDICATOR.replace("10", "1.5"), ["indicator.0.weight"]),
+        (GOOD + INDICATOR.replace("10", "1000001"), ["indicator.0.weight"]),
+        (GOOD + INDICATOR.replace('"visit"', '""'), ["indicator.0.handle"]),
+        (GOOD + INDICATOR + "cap = -1", ["indicator.0.cap"]),
+        (GOOD + INDICATOR + "points = 1", ["indicator.0.points: Extra inputs"]),
+        (GOOD + "[score]\nwindow_days = 0", ["score.window_days"]),
         (GOOD.replace('name = "Gold"\nrank = 3', ""), ["tier.0.name: Field required", "tier.0.rank: Field required"]),
         (GOOD.replace('"Meridian Club"', '""').replace("rank = 1", "rank = -1"), ["name: ", "tier.1.rank"]),
     ],

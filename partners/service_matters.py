@@ -1,0 +1,140 @@
+"""A bespoke request under a step: how it is locked, what may bar the step, and how it is concluded on record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col, select
+
+from partners import audit, tables
+from partners.actors import Actor, ActorKind
+from partners.errors import NotFound
+from partners.facts import Refusal, RefusalCode
+from partners.kinds.service import Service
+from partners.redemptions import consents_to
+from partners.references import Asker
+from partners.service_reading import reach
+from partners.service_steps import ENDS, SUBMIT, Step
+from partners.tables import MemberState, PartnerState, PerkState
+from partners.threads import hear_member, note_answer, note_end
+from partners.values import value
+
+
+@value
+class Asked:
+    """One step that a caller asks for: of which request, as it was at which revision, by whom and when."""
+
+    request_id: UUID
+    revision: int
+    actor: Actor
+    now: datetime
+    asker: Asker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """A request, locked, with its thread and the perk that is asked for."""
+
+    request: tables.ServiceRequest
+    thread: tables.Thread
+    perk: tables.Perk
+
+    @property
+    def service(self) -> Service:
+        """The perk's settings."""
+        return Service.model_validate(self.perk.settings)
+
+
+async def lock_request(session: AsyncSession, asked: Asked, *, moves_units: bool = False) -> Matter:
+    """A request within the actor's reach, locked so that its steps queue; NotFound."""
+    request, thread, perk, capacity = tables.ServiceRequest, tables.Thread, tables.Perk, tables.Capacity
+    if moves_units:
+        locking = select(capacity.perk_id).join(request, col(request.perk_id) == capacity.perk_id)
+        locking = reach(locking.where(request.id == asked.request_id), asked.actor)
+        await session.execute(locking.with_for_update(of=capacity))
+    query = (
+        sa.select(request, thread, perk)
+        .join(thread, col(thread.id) == request.id)
+        .join(perk, col(perk.id) == request.perk_id)
+        .where(col(request.id) == asked.request_id)
+    )
+    locked = reach(query, asked.actor).with_for_update(of=(request, thread))
+    row = (await session.execute(locked.execution_options(populate_existing=True))).one_or_none()
+    if row is None:
+        raise NotFound("no such service request")
+    return Matter(*row)
+
+
+async def barred(session: AsyncSession, matter: Matter, step: Step, asked: Asked) -> list[Refusal]:
+    """What stands in the way of a step: a revision that is not the last, a state that has no such step for this side,
+    then whatever the step minds."""
+    if matter.thread.revision != asked.revision:
+        return [Refusal(RefusalCode.STALE_REVISION, "revision", current=str(matter.thread.revision))]
+    if not step.allows(asked.actor.kind, matter.request.state):
+        return [wrong_state(matter)]
+    if not step.minds or asked.actor.kind is ActorKind.STAFF:
+        return []
+    found = await meanwhile(session, matter, asked.now)
+    return [Refusal(code, "meanwhile") for code in step.minds if code in found]
+
+
+def wrong_state(matter: Matter) -> Refusal:
+    """There is no such step from here."""
+    return Refusal(RefusalCode.WRONG_STATE, "state", current=matter.request.state)
+
+
+async def meanwhile(session: AsyncSession, matter: Matter, now: datetime) -> set[RefusalCode]:
+    """What has changed around a request since it was made, as it is now that the request is locked."""
+    request, perk, partner, member = matter.request, tables.Perk, tables.Partner, tables.Member
+    beholder = Actor(ActorKind.PARTNER, "", partner_id=request.partner_id)
+    consented = consents_to(beholder, request.member_id, "redemptions:write", now)
+    columns = [
+        (RefusalCode.CONSENT_MISSING, consented.is_(None)),
+        (RefusalCode.MEMBERSHIP_SUSPENDED, col(member.state) != MemberState.ACTIVE),
+        (RefusalCode.PARTNER_SUSPENDED, col(partner.state) != PartnerState.ACTIVE),
+        (RefusalCode.PERK_PAUSED, col(perk.state) != PerkState.PUBLISHED),
+    ]
+    found = await session.execute(
+        sa.select(*(column.label(code) for code, column in columns))
+        .select_from(perk)
+        .join(partner, col(partner.id) == perk.partner_id)
+        .join(member, col(member.id) == request.member_id)
+        .where(col(perk.id) == request.perk_id)
+    )
+    return {code for (code, _), holds in zip(columns, found.one(), strict=True) if holds}
+
+
+async def conclude(
+    session: AsyncSession,
+    matter: Matter,
+    step: Step,
+    asked: Asked,
+    refusals: Sequence[Refusal] = (),
+    notes: Sequence[str] = (),
+) -> list[Refusal]:
+    """Puts a step on record, refused or done; what is done raises the revision and moves the state."""
+    request, thread = matter.request, matter.thread
+    if not refusals:
+        thread.revision += 1
+        if step.to is not None:
+            request.state = step.to
+        if step.to in ENDS:
+            request.ended_at = asked.now
+            note_end(thread, asked.now)
+        if asked.actor.kind is ActorKind.MEMBER:
+            hear_member(thread, asked.now)
+        elif step.to is not None and step is not SUBMIT:
+            note_answer(thread, asked.now)
+        session.add_all([request, thread])
+    codes = sorted({refusal.code.value for refusal in refusals})
+    subject = subject_of(request, request.amount)
+    await audit.record(session, step.action, subject, asked.actor, asked.now, refused=codes, notes=notes)
+    return list(refusals)
+
+
+def subject_of(request: tables.ServiceRequest, amount: int | None) -> audit.Subject:
+    """A request as the subject of an audit entry, which says how much and nothing of what was written."""
+    return audit.Subject(request.partner_id, request.perk_id, request.member_id, request.id, amount=amount)
