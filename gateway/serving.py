@@ -6,6 +6,7 @@ from contextlib import closing
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.supervisors import Multiprocess
 
 from auth.identity import read_identity
@@ -17,6 +18,7 @@ from partners.programme import read_programme
 from schema.limits import Limits
 
 BACKLOG = 2048
+UNREAD_MS = 30_000
 
 
 class Http(HttpToolsProtocol):
@@ -28,6 +30,24 @@ class Http(HttpToolsProtocol):
         super().shutdown()
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.message_event.set()
+
+
+class WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's, except that who does not read what it is sent gets no pongs, which would fill the memory, and is not
+    waited for at the end."""
+
+    def handle_ping(self) -> None:
+        """Answers what has come so far; a ping need not be answered once another follows (RFC 6455, 5.5.3)."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    async def run_asgi(self) -> None:
+        """Called once for each connection."""
+        await super().run_asgi()
+        if not self.writable.is_set():
+            self.transport.abort()
 
 
 def create_app() -> Gateway:
@@ -58,6 +78,8 @@ def listen(settings: Settings) -> socket.socket:
     """A listening socket; SettingsInvalid when the port is taken, saying what to do."""
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # else who reads no answer keeps its connection for ever
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as fault:
@@ -78,7 +100,7 @@ def config(app: object, settings: Settings) -> uvicorn.Config:
         factory=isinstance(app, str),
         loop="uvloop",
         http=Http,
-        ws="websockets-sansio",
+        ws=WebSockets,
         ws_max_size=Limits().body,
         ws_ping_interval=20,
         ws_ping_timeout=20,

@@ -71,9 +71,10 @@ class Promoter:
     async def promote_on(self, connection: "Connection[Any]", perk_id: UUID) -> tuple[int, list[datetime]]:
         """The same on a connection; each step is a transaction, and nobody is asked about within one."""
         verdicts: dict[UUID, Verdict] = {}
-        now, offered = self._clock(), 0
-        await reweigh(connection, perk_id, now)
+        offered = 0
+        await reweigh(connection, perk_id, self._clock())
         for _ in range(STEPS_MAX):
+            now = self._clock()
             async with connection.transaction():
                 settled = await settle_waitlist(
                     connection, perk_id, verdicts, codes=self._codes, ranks=self._ranks, now=now

@@ -1,7 +1,7 @@
 """Standing rights: granted by a redemption, used at a counter, and over when the term, the tier or somebody says so."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from partners.actors import Actor, ActorKind
 from partners.codes import code_hash
 from partners.errors import BadInput
+from partners.reading import coarse_past
 from partners.redemptions import REASON_LENGTH_MAX
 from partners.tables import AccessState
 from partners.tables.columns import new_id
@@ -123,8 +124,7 @@ class Right:
         """A tier drops at all partners in one moment, by which two could match the member (law 8): its day will do."""
         if self.ended_reason != TIER_DROP or self.ended_at is None:
             return self
-        day = datetime.combine(self.ended_at.astimezone(UTC).date(), time(), UTC)
-        return Right(**{name: getattr(self, name) for name in self.__slots__} | {"ended_at": max(day, self.starts_at)})
+        return replace(self, ended_at=coarse_past(self.ended_at, self.starts_at))
 
 
 @dataclass(frozen=True, slots=True)

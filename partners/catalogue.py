@@ -183,15 +183,16 @@ async def update_perk(
     """Changes a locked offer. New rules make a new version of the policy; what is held keeps the old one's yes.
 
     Conflict when units would fall below what is taken; with `stop_claims` there are no new claims and they shrink to
-    it as units come back. Conflict when the currency of what is taken would change.
+    it as units come back. Conflict when the currency of what is taken or waited for would change.
     """
     perk, capacity, policy = offer.perk, offer.capacity, offer.policy
     terms = check_settings(settings, PerkKind(perk.kind), programme)
     # What is overdue counts as taken until it is swept.
     await session.execute(text("SELECT expire_holds(:perk, :now)"), {"perk": perk.id, "now": now})
     await session.refresh(capacity)
-    if capacity.taken and perk.currency not in (None, settings.currency):
-        raise Conflict(f"currency: {capacity.taken} are taken in {perk.currency}", taken=capacity.taken)
+    if capacity.taken + capacity.waiting and perk.currency not in (None, settings.currency):
+        told = f"{capacity.taken} are taken and {capacity.waiting} wait"
+        raise Conflict(f"currency: {told} in {perk.currency}", taken=capacity.taken, waiting=capacity.waiting)
     await keep_units(session, perk, capacity, terms, settings.units, stop_claims=stop_claims)
     for column, value in columns_of(settings, terms).items():
         setattr(perk, column, value)

@@ -57,12 +57,14 @@ class CodeLines:
         if self._bytes > BYTES_MAX:
             raise TooLarge(f"a file of codes may have {BYTES_MAX} bytes", allowed=BYTES_MAX)
         lines = (self._rest + self._decoded(chunk, last)).split("\n")
-        self._rest = "" if last else lines.pop()[:LINE_LENGTH_MAX]
+        self._rest = "" if last else lines.pop()[: LINE_LENGTH_MAX + 1]  # the one more tells that it is too long
         found: list[Line] = []
         for line in lines:
             self._number += 1
             text = line.strip(" \t\r")
-            if text and (cell := self._cell(text)) is not None:
+            if len(line) > LINE_LENGTH_MAX:
+                found.append((self._number, BadInput(f"a line has at most {LINE_LENGTH_MAX} characters")))
+            elif text and (cell := self._cell(text)) is not None:
                 found.append((self._number, cell))
         if self._number > LINES_MAX:
             raise TooLarge(f"a file of codes may have {LINES_MAX} lines", allowed=LINES_MAX)

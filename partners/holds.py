@@ -8,10 +8,12 @@ from uuid import UUID
 
 from asyncpg import Connection
 
+from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.codes import code_hash, hold_code
 from partners.eligibility import Decision, Known
 from partners.facts import Facts, OptionFacts
+from partners.reading import coarse_past
 from partners.tables.columns import new_id
 from partners.values import value
 
@@ -53,6 +55,15 @@ class Held:
     option_id: UUID | None
     entry_id: UUID | None
     extensions: int
+
+
+def ended_at(hold: Held | tables.Hold, actor: Actor) -> datetime | None:
+    """When a hold ended. An offer of the waitlist is released with the membership or the consent, at all partners in
+    one moment by which two could match the member (law 8): to a partner its day."""
+    offer_released = hold.entry_id is not None and hold.state == tables.HoldState.RELEASED
+    if hold.ended_at is None or not offer_released or actor.kind is not ActorKind.PARTNER:
+        return hold.ended_at
+    return coarse_past(hold.ended_at, hold.held_at)
 
 
 @value

@@ -88,6 +88,8 @@ def check_settings(settings: PerkSettings, kind: PerkKind, programme: Programme)
         rules = stored(validate_rules([dict(one) for one in settings.rules], programme.ranks))
     except BadInput as fault:
         faults += fault.details.get("faults", [fault.message])
+    if settings.currency is None and any(rule.get("measure") == "amount" for rule in rules):
+        faults.append("currency: the rules count amounts; say in which")
     waitlist, wrong = read_waitlist(settings.waitlist)
     own, unread = read_model(KINDS[kind], settings.settings)
     faults += [f"waitlist.{one}" for one in wrong] + [f"settings.{one}" for one in unread]

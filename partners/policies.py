@@ -13,6 +13,7 @@ from partners.errors import BadInput
 from partners.rules import RULES, Allowance, NotTogether, Rule
 
 CACHED_MAX = 10_000
+RECURRING_MAX = 5  # each is followed for twenty years, and all must be open at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,9 @@ def policy_of(rules: Iterable[Rule]) -> Policy:
 
 def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> list[Rule]:
     """Rules that a partner wrote, checked against the programme's tiers; BadInput names every fault and its path."""
+    windows = [place for place, rule in enumerate(rules) if rule.get("kind") == "recurring"]
+    if len(windows) > RECURRING_MAX:  # said before any is followed
+        raise faulty(f"rules.{place}: at most {RECURRING_MAX} recurring" for place in windows[RECURRING_MAX:])
     try:
         parsed = RULES.validate_python(rules)
     except ValidationError as fault:

@@ -59,9 +59,10 @@ WHERE w.perk_id = $1 AND w.state = 'WAITING' ORDER BY w.weight DESC, w.joined_at
 """
 
 
-async def reweigh(connection: "Connection[Any]", perk_id: UUID, now: datetime) -> None:
-    """Puts those who wait into the order of the tiers that they have now."""
-    await connection.execute("SELECT reweigh_waitlist($1, $2)", perk_id, now)
+async def reweigh(connection: "Connection[Any]", perk_id: UUID, now: datetime) -> bool:
+    """Puts those who wait into the order of the tiers that they have now; whether they were in another."""
+    changed: bool = await connection.fetchval("SELECT reweigh_waitlist($1, $2)", perk_id, now)
+    return changed
 
 
 async def lock_line(connection: "Connection[Any]", perk_id: UUID, now: datetime, known: int) -> Line:
@@ -111,6 +112,8 @@ async def settle_waitlist(
     if stale:
         for entry_id in stale:
             del verdicts[entry_id]
+    # Whoever rose since, perhaps from behind the last that was looked at, is not overtaken.
+    if stale or (offers and await reweigh(connection, perk_id, now)):
         return Settled(0, line.waitlist, ())
     offered = await offer(connection, perk_id, offers, verdicts, codes=codes, ranks=ranks)
     if not whole or offered < len(offers):

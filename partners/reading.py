@@ -176,5 +176,14 @@ def coarse(instant: datetime, now: datetime) -> datetime:
     Every partner that a member consented to sees the same tier, and consents may end together; exact instants would let
     them match the member (law 8).
     """
-    day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
-    return max(day, now + timedelta(microseconds=1))
+    return max(day_of(instant), now + timedelta(microseconds=1))
+
+
+def coarse_past(instant: datetime, since: datetime) -> datetime:
+    """An instant that has passed, as a partner may know it (law 8): the start of its UTC day, never before `since`."""
+    return max(day_of(instant), since)
+
+
+def day_of(instant: datetime) -> datetime:
+    """The start of an instant's UTC day."""
+    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

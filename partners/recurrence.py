@@ -5,7 +5,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
 
 DAYS = 7_305  # twenty years
-CACHED_MAX = 256
+CACHED_MAX = 2_048  # 29 kB at most each, of a day and twenty years
 FREQUENCIES = {"DAILY": "day", "WEEKLY": "week", "MONTHLY": "month", "YEARLY": "year"}
 PARTS = {
     "FREQ",
@@ -29,7 +29,8 @@ PARTS = {
     "BYSETPOS",
 }
 UNTIL = re.compile(r"\d{8}(T\d{6}Z?)?")
-ERA_YEARS = 400  # the calendar repeats itself, weekdays and all
+STARTS_BEFORE = datetime(2080, 1, 1)  # so that no twenty years reach 2100, which is no leap year
+LATE_YEARS = range(9978, 9950, -1)  # one of each kind: the calendar repeats itself after 28, within a century
 DAY_SECONDS = 86_400
 
 
@@ -64,29 +65,34 @@ def occurrences(starts: datetime, rrule: str, zone: str) -> Occurrences:
     """
     local = ZoneInfo(zone)
     begun = {int(one.replace(tzinfo=local).timestamp()) for one in local_starts(starts, rrule, local)}
-    return Occurrences(array("q", sorted(begun)))
+    return Occurrences(array("I", sorted(begun)))
 
 
 def local_starts(starts: datetime, rrule: str, zone: ZoneInfo) -> Iterator[datetime]:
     """The local times of twenty years.
 
-    A rule that never comes is followed to the last year there is, so it is followed in the last era of the calendar:
-    a moment, where eight thousand years take seconds.
+    A rule that never comes is followed to the last year there is, so it is followed where the calendar is the same
+    shortly before: a moment, where eight thousand years take seconds.
     """
     parts = parts_of(rrule)
     last = starts + timedelta(days=DAYS)
     if until := parts.pop("UNTIL", None):
         last = min(last, until_of(until, zone))
-    eras = (datetime.max.year - starts.year) // ERA_YEARS * ERA_YEARS
-    late = starts.replace(year=starts.year + eras)
+    late = starts.replace(year=next(year for year in LATE_YEARS if alike(year, starts.year)))
+    ahead = late.year - starts.year
     try:
         followed = rrulestr(";".join(f"{name}={value}" for name, value in parts.items()), dtstart=late)
-        shifted = (one.replace(year=one.year - eras) for one in followed)
+        shifted = (one.replace(year=one.year - ahead) for one in followed)
         yield from takewhile(lambda one: one <= last, shifted)
     except ValueError as fault:
         raise ValueError(f"`rrule`: {fault}") from None
     except (IndexError, OverflowError):  # the library's answer to the ninth Monday of a month
         raise ValueError("`rrule`: there is no such day") from None
+
+
+def alike(year: int, other: int) -> bool:
+    """Whether two years have the same calendar and, within a century, so have those after."""
+    return year % 4 == other % 4 and date(year, 1, 1).weekday() == date(other, 1, 1).weekday()
 
 
 def parts_of(rrule: str) -> dict[str, str]:

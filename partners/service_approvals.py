@@ -28,7 +28,7 @@ from partners.service_matters import Asked, Matter, barred, conclude, lock_reque
 from partners.service_steps import APPROVE, CANCEL, QUOTED
 from partners.tables import Bearer
 from partners.tables.columns import new_id
-from partners.threads import Said, check_said, say
+from partners.threads import UNWRITABLE, Said, say
 from partners.values import value
 
 if TYPE_CHECKING:
@@ -63,11 +63,12 @@ async def approve_request(session: AsyncSession, asked: Asked, means: Means) -> 
 
 
 def lapsed(matter: Matter, now: datetime) -> bool:
-    """Whether the offer no longer holds: its time is over, or the perk has another currency now."""
+    """Whether what was offered or asked for no longer holds: its time is over, or the perk has another currency now."""
     request = matter.request
+    changed = request.currency != matter.perk.currency
     if request.state != QUOTED or request.quote is None:
-        return False
-    return now >= datetime.fromisoformat(request.quote["valid_until"]) or request.currency != matter.perk.currency
+        return changed and bool(request.amount)
+    return changed or now >= datetime.fromisoformat(request.quote["valid_until"])
 
 
 def refused_approval(matter: Matter, asked: Asked) -> list[Refusal]:
@@ -141,9 +142,8 @@ async def cancel_request(
 ) -> list[Refusal]:
     """Ends a request for a reason that the member reads; after a yes this takes the redemption back, all that is left
     of it. REVERSAL_WINDOW_CLOSED for a partner that comes too late."""
-    if not 1 <= len(reason.strip()) <= REASON_LENGTH_MAX:
+    if not 1 <= len(reason.strip()) <= REASON_LENGTH_MAX or UNWRITABLE.search(reason):
         raise faulty([f"reason: 1 to {REASON_LENGTH_MAX} characters"])
-    check_said(Said(reason))
     matter = await lock_request(session, asked, moves_units=True)
     refusals = await barred(session, matter, CANCEL, asked)
     if not refusals and matter.request.redemption_id is not None:

@@ -90,12 +90,14 @@ async def meanwhile(session: AsyncSession, matter: Matter, now: datetime) -> set
     """What has changed around a request since it was made, as it is now that the request is locked."""
     request, perk, partner, member = matter.request, tables.Perk, tables.Partner, tables.Member
     beholder = Actor(ActorKind.PARTNER, "", partner_id=request.partner_id)
+    today = sa.cast(sa.func.timezone(col(perk.time_zone), now), sa.Date)
     consented = consents_to(beholder, request.member_id, "redemptions:write", now)
     columns = [
         (RefusalCode.CONSENT_MISSING, consented.is_(None)),
         (RefusalCode.MEMBERSHIP_SUSPENDED, col(member.state) != MemberState.ACTIVE),
         (RefusalCode.PARTNER_SUSPENDED, col(partner.state) != PartnerState.ACTIVE),
         (RefusalCode.PERK_PAUSED, col(perk.state) != PerkState.PUBLISHED),
+        (RefusalCode.ENDED, today > col(perk.closes_on)),
     ]
     found = await session.execute(
         sa.select(*(column.label(code) for code, column in columns))

@@ -66,7 +66,7 @@ class Opened:
 async def draft_request(session: AsyncSession, opening: Opening) -> Opened:
     """A draft of a member's own, which nobody else sees and no rule has judged. NotFound, BadInput, Conflict for too
     many that are open, KeyReused."""
-    perk = await find_service(session, opening, locked=False)
+    perk = await find_service(session, opening)
     check_content(opening.form, opening.amount, perk)
     assert opening.member.id is not None
     request_id = new_id()
@@ -93,7 +93,7 @@ async def change_draft(session: AsyncSession, asked: Asked, form: Any, amount: i
 async def submit_request(session: AsyncSession, opening: Opening, means: Means) -> Opened:
     """A new request, by the member or by a partner on behalf of one who lets it claim. A refusal leaves nothing but
     its entry, and does not use up the key."""
-    perk = await find_service(session, opening, locked=True)
+    perk = await find_service(session, opening)
     check_content(opening.form, opening.amount, perk)
     request_id = new_id()
     bound = await bind_key(session, opening, SUBMIT, request_id)
@@ -119,6 +119,8 @@ async def submit_draft(session: AsyncSession, asked: Asked, means: Means) -> Ope
     matter = await lock_request(session, asked, moves_units=True)
     request = matter.request
     check_content(request.form, request.amount or 0, matter.perk)
+    if request.state == DRAFT and request.amount and request.currency != matter.perk.currency:
+        raise faulty([f"amountMinor: the perk counts in {matter.perk.currency} now: say again how much"])
     refusals = await barred(session, matter, SUBMIT, asked)
     faults: Sequence[FormFault] = ()
     if not refusals:
@@ -151,26 +153,33 @@ async def enter(session: AsyncSession, matter: Matter, asked: Asked, known: Know
     matter.request.submitted_at = asked.now
     open_thread(matter.thread, service.answer_within_seconds, service.solve_within_seconds, asked.now)
     await conclude(session, matter, SUBMIT, asked)
-    assert known.member is not None
-    facts = Facts(asked.now, means.ranks, known.member, known.perk, known.uses, known.said)
-    if service.approval is Approval.AUTOMATIC and service.trust is not None and service.trust.suffices(facts):
+    if is_trusted(service, known, means, asked.now):
         refusals = await redeem(session, matter, asked, means)
         matter.request.automatic = not refusals
         await conclude(session, matter, APPROVE, replace(asked, actor=DESK), refusals, notes=["AUTOMATIC"])
 
 
-async def find_service(session: AsyncSession, opening: Opening, *, locked: bool) -> tables.Perk:
-    """The SERVICE perk within the actor's sight; `locked`: its capacity row, so that units may be taken. NotFound, and
-    BadInput for a perk of another kind."""
+def is_trusted(service: Service, known: Known, means: Means, now: datetime) -> bool:
+    """Whether the perk answers this member by itself. Where a policy counts amounts, who does not say how much would
+    have it for nothing."""
+    if service.approval is not Approval.AUTOMATIC or service.trust is None or known.member is None:
+        return False
+    if not known.said.amount and any(allowance.by_amount for allowance in known.policy.allowances):
+        return False
+    return service.trust.suffices(Facts(now, means.ranks, known.member, known.perk, known.uses, known.said))
+
+
+async def find_service(session: AsyncSession, opening: Opening) -> tables.Perk:
+    """The SERVICE perk within the actor's sight, with its capacity row locked, so that units may be taken and requests
+    are counted one after the other. NotFound, and BadInput for a perk of another kind."""
     perk, capacity, actor, named = tables.Perk, tables.Capacity, opening.actor, opening.perk
     query = select(perk).where(perk.id == named.id if named.id is not None else perk.handle == named.handle)
     if actor.kind is ActorKind.PARTNER:
         query = query.where(perk.partner_id == actor.partner_id)
     else:
         query = query.where(perk.state != PerkState.DRAFT)
-    if locked:
-        of_perk = query.with_only_columns(col(perk.id)).scalar_subquery()
-        await session.execute(select(capacity.perk_id).where(capacity.perk_id == of_perk).with_for_update())
+    of_perk = query.with_only_columns(col(perk.id)).scalar_subquery()
+    await session.execute(select(capacity.perk_id).where(capacity.perk_id == of_perk).with_for_update())
     found = await session.scalar(query)
     if found is None:
         raise NotFound("no such perk")

@@ -1,7 +1,8 @@
 """Bespoke requests within an actor's reach: a partner's own, a member's own, or all for staff.
 
-A draft is its member's alone. That there is a request is its partner's own affair; what the member said in it is shown
-while the member lets the partner read its redemptions, and every such answer is kept as a disclosure.
+A draft is its member's alone, also once it is thrown away. That there is a request is its partner's own affair; what
+the member said in it is shown while the member lets the partner read its redemptions, and every such answer is kept as
+a disclosure.
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def reach(query: Any, actor: Actor) -> Any:
     request = tables.ServiceRequest
     if actor.kind is ActorKind.MEMBER:
         return query.where(request.member_id == actor.member_id)
-    query = query.where(request.state != ServiceState.DRAFT)
+    query = query.where(col(request.submitted_at).is_not(None))
     if actor.kind is ActorKind.PARTNER:
         query = query.where(request.partner_id == actor.partner_id)
     if actor.alias is not None:

@@ -12,11 +12,12 @@ GRANTED = frozenset({APPROVED, SCHEDULED})
 LIVE = UNDECIDED | GRANTED
 NOWHERE: frozenset[ServiceState] = frozenset()
 
-CONSENT, MEMBER, PARTNER, PERK = (
+CONSENT, MEMBER, PARTNER, PERK, OVER = (
     RefusalCode.CONSENT_MISSING,
     RefusalCode.MEMBERSHIP_SUSPENDED,
     RefusalCode.PARTNER_SUSPENDED,
     RefusalCode.PERK_PAUSED,
+    RefusalCode.ENDED,
 )
 
 
@@ -41,7 +42,7 @@ class Step:
 
 DRAW_UP = Step("service.drafted", None, member=frozenset({DRAFT}))
 SUBMIT = Step("service.submitted", SUBMITTED, member=frozenset({DRAFT}))
-QUOTE = Step("service.quoted", QUOTED, partner=UNDECIDED, minds=(CONSENT, MEMBER, PARTNER, PERK))
+QUOTE = Step("service.quoted", QUOTED, partner=UNDECIDED, minds=(CONSENT, MEMBER, PARTNER, PERK, OVER))
 APPROVE = Step("service.approved", APPROVED, partner=frozenset({SUBMITTED}), member=frozenset({QUOTED}))
 DECLINE = Step("service.declined", DECLINED, partner=UNDECIDED, member=frozenset({QUOTED}))
 SCHEDULE = Step("service.scheduled", SCHEDULED, partner=GRANTED, minds=(CONSENT, MEMBER, PARTNER))

@@ -63,8 +63,8 @@ def check_said(said: Said) -> None:
     if len(said.files) > FILES_MAX:
         faults.append(f"files: at most {FILES_MAX}")
     for place, file in enumerate(said.files[:FILES_MAX]):
-        if not 1 <= len(file.name.strip()) <= NAME_LENGTH_MAX or UNWRITABLE.search(file.name) or "\n" in file.name:
-            faults.append(f"files.{place}.name: 1 to {NAME_LENGTH_MAX} characters in one line")
+        if not 1 <= len(file.name.strip()) <= NAME_LENGTH_MAX or not file.name.isprintable():
+            faults.append(f"files.{place}.name: 1 to {NAME_LENGTH_MAX} printable characters")
         if not is_address(file.address):
             faults.append(f"files.{place}.address: an https address of at most {ADDRESS_LENGTH_MAX} characters")
         if not SHA256.fullmatch(file.sha256):

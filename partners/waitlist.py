@@ -17,6 +17,7 @@ from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.eligibility import Decision, Known
 from partners.facts import UNITS_MISSING, Facts, Refusal, RefusalCode
+from partners.reading import coarse_past
 from partners.redemptions import consents_to, named_by
 from partners.tables import WaitlistState
 from partners.tables.columns import new_id
@@ -150,6 +151,14 @@ class Waiting:
     option: str | None
     hold: tables.Hold | None
     ahead: int | None
+
+    def ended_at(self, *, for_partner: bool) -> datetime | None:
+        """When it ended. What ends without being accepted may have done so at all partners in one moment, with the
+        membership or the consent, by which two could match the member (law 8): to a partner its day."""
+        entry = self.entry
+        if not for_partner or entry.ended_at is None or entry.state == WaitlistState.ACCEPTED:
+            return entry.ended_at
+        return coarse_past(entry.ended_at, entry.joined_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ class Hold(Node):
     perk: Perk | None = field(description="What is held.")
     held_at: datetime = field(description="When it was made.")
     expires_at: datetime = field(description="When it ends by itself.")
-    ended_at: datetime | None = field(description="When it was confirmed, released or expired.")
+    ended_at: datetime | None = field(
+        description="When it was confirmed, released or expired; to a partner, of an offer of the waitlist that was "
+        "released, the day alone."
+    )
     policy_version: int = field(description="The version of the rules that said yes.")
     units: int = field(description="How many are held.")
     amount_minor: int = field(description="The amount that is held, in minor units of the perk's currency.")
@@ -64,7 +67,7 @@ class Hold(Node):
             perk=perk,
             held_at=hold.held_at,
             expires_at=hold.expires_at,
-            ended_at=hold.expires_at if overdue else hold.ended_at,
+            ended_at=hold.expires_at if overdue else holds.ended_at(hold, context.actor),
             policy_version=hold.policy_version,
             units=hold.units,
             amount_minor=hold.amount,

@@ -12,7 +12,7 @@ from starlette.types import Receive, Send
 
 from schema.errors import FormattedError, Rejected, from_exception, with_request_id
 from schema.execution import RequestContext
-from schema.staying import Again
+from schema.staying import Again, being_read
 
 EVENT_STREAM = b"text/event-stream"
 MULTIPART = b"multipart/mixed"
@@ -86,12 +86,13 @@ async def stream(
     misses what was overtaken, since the next result is asked for when the last one was sent."""
 
     async def write(body: bytes, *, more: bool = True) -> None:
-        await send({"type": "http.response.body", "body": body, "more_body": more})
+        async with being_read():
+            await send({"type": "http.response.body", "body": body, "more_body": more})
 
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await write(format.opening)
     gone = asyncio.ensure_future(receive())
     try:
+        await write(format.opening)
         beats = beating(results, gone, lambda: again(context, context.request_id).seconds_left, beat_s)
         async with aclosing(results), aclosing(beats):
             async for body in beats:

@@ -1,5 +1,6 @@
 """What holds for callers who stay connected: how many may, for how long, and that their tokens live on."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,15 @@ from schema.execution import RequestContext
 
 Again = Callable[[Any, str], RequestContext]
 """The context of a caller who has stayed, as of now and under a request id; Unauthenticated when its token ended."""
+
+
+READ_S = 20.0
+
+
+def being_read() -> asyncio.Timeout:
+    """For as long as a client may take to read what stands before one more message; TimeoutError, which is an OSError
+    like the others of clients that have gone."""
+    return asyncio.timeout(READ_S)
 
 
 @dataclass(frozen=True, slots=True)

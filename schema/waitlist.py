@@ -48,7 +48,7 @@ class WaitlistEntry(Node):
         description="What it is offered, until that hold expires: confirming it accepts, releasing it declines."
     )
     joined_at: datetime = field(description="Since when; an offer that was not taken makes it now.")
-    ended_at: datetime | None = field(description="When it ended.")
+    ended_at: datetime | None = field(description="When it ended; to a partner the day alone unless it was accepted.")
 
 
 async def entries_of(info: Info, rows: Sequence[Waiting], *, known: bool = False) -> list[WaitlistEntry]:
@@ -75,7 +75,7 @@ async def entries_of(info: Info, rows: Sequence[Waiting], *, known: bool = False
             offers=row.entry.offers,
             hold=None if row.hold is None else Hold.of(row.hold, context, perks.get(row.entry.perk_id), row.option),
             joined_at=row.entry.joined_at,
-            ended_at=row.entry.ended_at,
+            ended_at=row.ended_at(for_partner=asker is not None),
         )
         for row in rows
     ]

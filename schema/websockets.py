@@ -18,7 +18,7 @@ from schema.errors import FormattedError, Rejected, from_exception, with_request
 from schema.execution import RequestContext
 from schema.limits import exceeded
 from schema.negotiation import Parameters, parameters_of, read_json
-from schema.staying import Again, Places
+from schema.staying import Again, Places, being_read
 
 PROTOCOL = "graphql-transport-ws"
 REASON_BYTES_MAX = 123  # RFC 6455, section 5.5
@@ -210,25 +210,31 @@ class Socket:
     async def _write(self, text: str) -> None:
         if self._closed:
             raise Gone
-        await self._send({"type": "websocket.send", "text": text})
+        try:
+            async with being_read():
+                await self._send({"type": "websocket.send", "text": text})
+        except OSError:
+            self._closed = True
+            raise
 
     async def _close(self, closing: Closing) -> None:
         if not self._closed:
             self._closed = True
             reason = closing.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
             with suppress(OSError, RuntimeError):  # it may have left at this very moment
-                await self._send({"type": "websocket.close", "code": closing.code, "reason": reason})
+                async with being_read():
+                    await self._send({"type": "websocket.close", "code": closing.code, "reason": reason})
 
     async def _next_message(self, patience_s: float) -> Message | None:
         """What the client says next; None when it says nothing for so long."""
-        try:
+        event = None
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, patience_s)):
+                await asyncio.sleep(0)  # else a flood of what is there already leaves nobody else a turn
                 event = await self._receive()
-        except TimeoutError:
-            return None
-        if event["type"] == "websocket.disconnect" or self._closed:
+        if self._closed or (event is not None and event["type"] == "websocket.disconnect"):
             raise Gone
-        return parsed(event.get("text"), self._body_max)
+        return None if event is None else parsed(event.get("text"), self._body_max)
 
     def _request_id(self) -> str:
         state: Message = self._scope.setdefault("state", {})

@@ -62,6 +62,9 @@ def run_schedule(seed: int, work: Callable[[Random], Coroutine[Any, Any, Answer]
     loop = SeededLoop(seed)
     try:
         return loop.run_until_complete(work(loop.dice))
+    except Exception as fault:
+        fault.add_note(f"in the schedule of seed {seed}")
+        raise
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()

@@ -8,7 +8,7 @@ import httpx
 import uvicorn
 
 from gateway.app import Gateway
-from gateway.serving import Http, listen
+from gateway.serving import Http, WebSockets, listen
 from gateway.settings import Settings
 from tests.api import Api
 
@@ -19,9 +19,7 @@ async def serving(settings: Settings, connections: int = 50, work: bool = False)
     with closing(listen(settings.model_copy(update={"port": 0}))) as listener:
         chosen = settings.model_copy(update={"port": listener.getsockname()[1]})
         gateway = Gateway(chosen, work=work)
-        config = uvicorn.Config(
-            gateway, http=Http, ws="websockets-sansio", lifespan="off", log_config=None, access_log=False
-        )
+        config = uvicorn.Config(gateway, http=Http, ws=WebSockets, lifespan="off", log_config=None, access_log=False)
         server = uvicorn.Server(config)
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         async with (

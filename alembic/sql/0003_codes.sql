@@ -13,13 +13,14 @@ DECLARE
   v_known int;
 BEGIN
   -- Takes codes that nobody has out of the pool, those of `p_hashes` or all, the newest first; as many as are held stay.
+  -- ARRAY, not IN: a join may choose anew for each row it looks at, and so take more than LIMIT.
   PERFORM expire_holds(p_perk, p_now);  -- and locks the perk
   v_free := (SELECT greatest(0, units - taken) FROM capacity WHERE perk_id = p_perk);
   IF p_hashes IS NULL THEN
     WITH gone AS (
-      DELETE FROM perk_code WHERE perk_id = p_perk AND hash IN (
+      DELETE FROM perk_code WHERE perk_id = p_perk AND hash = ANY (ARRAY(
         SELECT c.hash FROM perk_code c WHERE c.perk_id = p_perk AND c.redemption_id IS NULL
-        ORDER BY c.number DESC LIMIT v_free FOR UPDATE SKIP LOCKED)
+        ORDER BY c.number DESC LIMIT v_free FOR UPDATE SKIP LOCKED))
       RETURNING 1
     )
     SELECT count(*) INTO withdrawn FROM gone;
@@ -30,9 +31,9 @@ BEGIN
     SELECT count(*), count(c.redemption_id) INTO v_known, given
       FROM perk_code c WHERE c.perk_id = p_perk AND c.hash = ANY (p_hashes);
     WITH gone AS (
-      DELETE FROM perk_code WHERE perk_id = p_perk AND hash IN (
+      DELETE FROM perk_code WHERE perk_id = p_perk AND hash = ANY (ARRAY(
         SELECT c.hash FROM perk_code c WHERE c.perk_id = p_perk AND c.hash = ANY (p_hashes) AND c.redemption_id IS NULL
-        ORDER BY c.number DESC LIMIT v_free FOR UPDATE SKIP LOCKED)
+        ORDER BY c.number DESC LIMIT v_free FOR UPDATE SKIP LOCKED))
       RETURNING 1
     )
     SELECT count(*) INTO withdrawn FROM gone;

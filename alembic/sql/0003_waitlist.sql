@@ -17,14 +17,14 @@ BEGIN
     WHERE c.perk_id = p_perk AND (c.kept <> k.kept OR c.shrink_to < c.units);
 END $$;
 -- §
-CREATE FUNCTION reweigh_waitlist(p_perk uuid, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION reweigh_waitlist(p_perk uuid, p_now timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
   v_entries uuid[];
   v_tiers text[];
   v_weights int[];
 BEGIN
   -- The weight of who waits is the rank of the tier in force now. Most have the one they had: only where some have not
-  -- the perk is locked.
+  -- the perk is locked. Whether any had not.
   SELECT array_agg(e.id), array_agg(d.handle), array_agg(coalesce(d.rank, 0)) INTO v_entries, v_tiers, v_weights
   FROM waitlist_entry e
   LEFT JOIN LATERAL (SELECT a.tier, a.ends_at FROM tier_assignment a WHERE a.member_id = e.member_id
@@ -38,6 +38,7 @@ BEGIN
     UPDATE waitlist_entry w SET weight = n.weight, tier = n.tier
     FROM unnest(v_entries, v_tiers, v_weights) AS n(id, tier, weight) WHERE w.id = n.id AND w.state = 'WAITING';
   END IF;
+  RETURN v_entries IS NOT NULL;
 END $$;
 -- §
 CREATE FUNCTION lock_waitlist(p_perk uuid, p_now timestamptz) RETURNS TABLE (

@@ -88,8 +88,10 @@ CARRIED_OVER = (
     """UPDATE capacity c SET taken = c.taken - v.n
         FROM (SELECT perk_id, count(*) AS n FROM reversal WHERE stock = 'WAITLIST' GROUP BY perk_id) AS v
         WHERE v.perk_id = c.perk_id""",
-    # No code was counted before: those that a partner adds are what can be claimed.
-    """UPDATE capacity c SET units = c.taken FROM perk p WHERE p.id = c.perk_id AND p.kind = 'CODE'""",
+    # A perk of codes that anybody had gave none and was counted by hand, so it goes on as what it was; of any other the
+    # codes that its partner adds are what can be claimed.
+    """UPDATE perk p SET kind = 'SAMPLE' WHERE kind = 'CODE' AND EXISTS (SELECT FROM hold h WHERE h.perk_id = p.id)""",
+    """UPDATE capacity c SET units = 0 FROM perk p WHERE p.id = c.perk_id AND p.kind = 'CODE'""",
     """UPDATE policy p SET member_window = CASE a.period WHEN 'DAY' THEN 3 WHEN 'WEEK' THEN 9 WHEN 'MONTH' THEN 33
         WHEN 'YEAR' THEN 368 ELSE 36525 END * 86400
         FROM (SELECT perk_id, version, jsonb_path_query_first(rules, '$[*] ? (@.kind == "allowance")') ->> 'period'

@@ -9,7 +9,7 @@ from pydantic import Field, NaiveDatetime, model_validator
 from partners.allowances import Period, calendar_window
 from partners.facts import Facts, Refusal, RefusalCode, start_of_day
 from partners.programme import Handle
-from partners.recurrence import in_words, occurrences, said
+from partners.recurrence import STARTS_BEFORE, in_words, occurrences, said
 from partners.rules.shape import RuleModel
 
 MINUTES_MAX = 31 * 24 * 60
@@ -52,7 +52,7 @@ class Recurring(RuleModel):
     """
 
     kind: Literal["recurring"] = "recurring"
-    starts: Annotated[NaiveDatetime, Field(ge=datetime(2000, 1, 1), lt=datetime(2200, 1, 1))]
+    starts: Annotated[NaiveDatetime, Field(ge=datetime(2000, 1, 1), lt=STARTS_BEFORE)]
     minutes: Annotated[int, Field(ge=1, le=MINUTES_MAX)]
     rrule: Annotated[str, Field(min_length=1, max_length=200)]
 

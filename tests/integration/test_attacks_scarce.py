@@ -6,7 +6,7 @@ import pytest
 
 from partners import catalogue, tables
 from partners.actors import SYSTEM
-from partners.errors import BadInput
+from partners.errors import BadInput, Conflict
 from partners.facts import Circumstances
 from partners.holds import Held
 from partners.laws import check_laws
@@ -84,3 +84,34 @@ async def test_what_nobody_waits_for_any_more_is_not_sold_where_claims_were_stop
         await queue.release(*holds[3:])
         assert [(await club.claim(await queue.member(), queue.perk)).outcome for _ in range(2)] == ["HELD", "REFUSED"]
         await lawful(club, queue.perk)
+
+
+async def test_amounts_are_counted_in_some_currency(club: Club) -> None:
+    """A perk that counts amounts and knows no currency could never be claimed."""
+    by_amount = {"kind": "allowance", "period": "DAY", "otherwise": 500, "measure": "amount"}
+    with pytest.raises(BadInput, match="currency"):
+        await club.perk(rules=[by_amount])
+    perk = await club.perk(rules=[by_amount], currency="CHF")
+    with pytest.raises(BadInput, match="currency"):
+        await update(club, perk, currency=None)
+
+
+async def test_the_currency_stays_while_somebody_waits_for_an_amount_of_it(club: Club) -> None:
+    queue = await Queue.at(club, currency="CHF")
+    [hold] = await queue.fill()
+    await queue.join(amount=500)
+    await queue.release(hold)
+    with pytest.raises(Conflict, match="currency"):
+        await update(club, queue.perk, currency="JPY")
+
+
+async def test_claims_on_several_perks_at_once_are_not_too_fast_to_be_counted(club: Club) -> None:
+    """Each was judged before any other was made: all but one is asked about again, and refused."""
+    partner = await club.partner()
+    perks = [await club.perk(partner, rules=[{"kind": "velocity", "claims": 1, "hours": 24}]) for _ in range(3)]
+    member = await club.member(partner)
+    judged = [await club.claim_of(member, perk) for perk in perks]
+    lock = f"member WHERE id = '{member.id}'"
+    answers = await club.at_once(lock, [club.claim_all([claim]) for claim in judged])
+    assert sorted(claimed.outcome for [claimed] in answers) == ["HELD", "STALE", "STALE"]
+    assert {(await club.claim(member, perk)).outcome for perk in perks} == {"REFUSED"}

@@ -154,7 +154,7 @@ LOG_FAULTS = {
     "UPDATE log_head SET size = size - 1": {"head_differs"},
     "UPDATE log_head SET frontier = reverse(frontier)": {"head_differs"},
     "UPDATE log_head SET checkpoint = ''": {"head_differs"},
-    """UPDATE log_head SET checkpoint = replace(checkpoint, 'A', 'B')""": {"head_differs"},
+    "UPDATE log_head SET checkpoint = translate(checkpoint, 'ABCDEFGHIJKLM', 'BCDEFGHIJKLMA')": {"head_differs"},
 }
 
 
@@ -198,8 +198,8 @@ async def history(
 async def scarce_things(club: Club, partner: tables.Partner) -> None:
     """Units, amounts, pools, parts, extensions, codes, rights and offers: each once."""
     gold, silver, now = await club.member(partner), await club.member(partner, tier="silver"), club.now
-    pooled = await club.perk(partner, units=6, rules=[VALUE])
-    await club.sql("UPDATE perk SET pooled = true, units_max = 4, currency = 'CHF' WHERE id = $1", pooled.id)
+    pooled = await club.perk(partner, units=6, units_max=4, currency="CHF", rules=[VALUE])
+    await club.sql("UPDATE perk SET pooled = true WHERE id = $1", pooled.id)
     for number, units, schedule in ((0, 3, FOR_GOLD), (1, 3, [])):
         await club.sql(
             "INSERT INTO pool (perk_id, number, name, units, taken, kept, schedule) VALUES ($1, $2, '', $3, 0, 0, $4)",

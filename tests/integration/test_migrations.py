@@ -59,7 +59,6 @@ SELECT redemption_id FROM confirm_hold($1, NULL, NULL, NULL, 'staff:desk', new_i
 REVERSE = """
 SELECT reversal_id FROM reverse_redemption($1, NULL, NULL, 'staff:desk', new_id()::text, '', $2, 'staff', 'desk',
   new_id(), 'spoilt', 'PARTNER', $3) WHERE outcome = 'REVERSED'"""
-KINDS = (PerkKind.SAMPLE, PerkKind.EVENT, PerkKind.ACCESS, PerkKind.CODE)
 
 
 async def down(club: Club, revision: str) -> None:
@@ -81,7 +80,7 @@ async def test_what_was_held_before_0003_keeps_every_law_both_ways(
 ) -> None:
     club = Club(empty_database, programme, keys, now)
     rules = [{"kind": "allowance", "period": "MONTH", "units": {"gold": 2}}]
-    perks = [await club.perk(kind=kind, rules=rules) for kind in KINDS]
+    perks = [await club.perk(kind=kind, rules=rules) for kind in PerkKind]
     member = await club.member(*club.partners.values())
     await down(club, "0002")
     await club.sql("UPDATE capacity SET units = 5")
@@ -97,6 +96,12 @@ async def test_what_was_held_before_0003_keeps_every_law_both_ways(
                     assert await club.sql(REVERSE, redemption, before, ending)
     assert await up(club) == []
     assert [(await club.decision(member, perk)).allowances[0].used for perk in perks] == [2] * len(perks)
+    went = await club.sql(
+        "SELECT (confirm_hold(id, NULL, NULL, NULL, NULL, 'staff:desk', id::text, '', $1, 'staff', 'desk', new_id(), NULL,"
+        " NULL)).outcome FROM hold WHERE state = 'HELD'",
+        now,
+    )
+    assert [row["outcome"] for row in went] == ["CONFIRMED"] * len(perks)
     taken = await club.sql("SELECT taken FROM capacity")
     assert [row["taken"] for row in taken] == [3] * len(perks)
     await down(club, "0002")

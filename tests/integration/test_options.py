@@ -401,7 +401,7 @@ async def test_the_currency_stays_while_anything_is_taken(club: Club) -> None:
     perk = await club.perk(units=5)
     assert (await update(club, perk, currency="CHF")).perk.currency == "CHF"
     assert (await claim(club, perk)).outcome == "HELD"
-    with pytest.raises(Conflict, match="1 are taken in CHF"):
+    with pytest.raises(Conflict, match="1 are taken and 0 wait in CHF"):
         await update(club, perk, currency="EUR")
     assert (await update(club, perk, currency="CHF", title="Another title")).perk.title == "Another title"
 

@@ -21,8 +21,7 @@ DAILY = [
 
 async def party(club: Club, units: int = 5, **settings: object) -> tuple[tables.Perk, tables.Member, Held]:
     """Some of ten units and 100 of 900 Swiss centimes each, held."""
-    perk = await club.perk(rules=DAILY, **{"units": 10, **settings})
-    await club.sql("UPDATE perk SET units_max = 10, currency = 'CHF' WHERE id = $1", perk.id)
+    perk = await club.perk(rules=DAILY, **{"units": 10, "units_max": 10, "currency": "CHF", **settings})
     member = await club.member(club.partners[perk.partner_id])
     return perk, member, await club.hold(member, perk, said=Circumstances(units=units, amount=100 * units))
 

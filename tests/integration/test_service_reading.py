@@ -23,6 +23,7 @@ async def a_request(club: Club, database: Database, perk: tables.Perk, member: t
     """A row as some step may have left it."""
     request_id = uuid4()
     state = thread.pop("state", ServiceState.SUBMITTED)
+    submitted_at = None if state is ServiceState.DRAFT else club.now
     async with database.sessions.begin() as session:
         session.add(tables.Thread(id=request_id, **thread))
         await session.flush()
@@ -34,6 +35,7 @@ async def a_request(club: Club, database: Database, perk: tables.Perk, member: t
                 member_id=member.id,
                 state=state,
                 created_at=club.now,
+                submitted_at=submitted_at,
             )
         )
     return request_id

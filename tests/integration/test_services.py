@@ -5,9 +5,10 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from asyncpg import Connection
@@ -28,6 +29,7 @@ from partners.tables import PartnerState, PerkKind, PerkState
 from partners.threads import Said
 from tests.factories import STAFF, Club, member_actor, partner_actor
 
+LAST = date(2040, 2, 29)
 STATES = ["DRAFT", "SUBMITTED", "QUOTED", "APPROVED", "DECLINED", "SCHEDULED", "FULFILLED", "RECALLED", "CANCELLED"]
 STEPS = ["draw_up", "submit", "quote", "approve", "decline", "schedule", "fulfil", "recall", "cancel", "assign", "say"]
 KINDS = (ActorKind.PARTNER, ActorKind.MEMBER, ActorKind.STAFF)
@@ -63,7 +65,7 @@ WAYS = {
     "DECLINED": [("member", "submit"), ("partner", "decline")],
     "SCHEDULED": [("member", "submit"), ("partner", "approve"), ("partner", "schedule")],
     "FULFILLED": [("member", "submit"), ("partner", "approve"), ("partner", "fulfil")],
-    "RECALLED": [("member", "recall")],
+    "RECALLED": [("member", "submit"), ("member", "recall")],
     "CANCELLED": [("member", "submit"), ("staff", "cancel")],
 }
 """How each state is reached from a draft."""
@@ -249,7 +251,7 @@ async def test_no_walk_of_any_callers_leaves_the_table(club: Club, database: Dat
             done = await desk.step(name, request_id, kind, revision) == []
         except NotFound:
             done = False
-            assert before["state"] == "DRAFT"
+            assert before["submitted_at"] is None
             assert kind != "member"
         after = await desk.row(request_id)
         assert done == expected, (before["state"], kind, name)
@@ -354,6 +356,17 @@ async def test_an_offer_ends_with_its_time_or_its_currency(club: Club, database:
     assert await desk.step("approve", request_id, "member") == ["QUOTE_EXPIRED"]
     assert await desk.step("quote", request_id, "partner", now=later) == []
     assert await desk.step("approve", request_id, "member", now=later) == []
+
+
+async def test_nothing_is_offered_after_the_perks_last_day(club: Club, database: Database) -> None:
+    desk = await a_desk(club, database)
+    request_id = await desk.at("SUBMITTED")
+    await club.sql("UPDATE perk SET closes_on = $2, time_zone = 'Pacific/Kiritimati' WHERE id = $1", desk.perk.id, LAST)
+    last = datetime.combine(LAST, time(23, 59), ZoneInfo("Pacific/Kiritimati"))
+    assert await desk.step("quote", request_id, "partner", now=last + timedelta(minutes=1)) == ["ENDED"]
+    assert await desk.step("quote", request_id, "partner", now=last) == []
+    assert await desk.step("approve", request_id, "member", now=last + timedelta(minutes=1)) == ["ENDED"]
+    assert await desk.step("decline", request_id, "partner", now=last + timedelta(minutes=1)) == []
 
 
 async def test_where_offers_are_the_way_the_partner_can_not_say_yes_alone(club: Club, database: Database) -> None:

@@ -52,6 +52,7 @@ class Scarce(RuleBasedStateMachine):
     database_url: str
     programme: Programme
     keys: Keys
+    begun = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,6 +74,7 @@ class Scarce(RuleBasedStateMachine):
 
     @initialize()
     def lay_out(self) -> None:
+        type(self).begun += 1
         self.run(self.make())
 
     async def make(self) -> None:
@@ -331,26 +333,29 @@ class Scarce(RuleBasedStateMachine):
 
 async def run_machine(
     new_database: Callable[[], Awaitable[str]], programme: Programme, keys: Keys, examples: int, steps: int
-) -> None:
-    """In a thread, since Hypothesis knows no event loop; each example empties the database."""
-    machine = type("Machine", (Scarce,), {"database_url": await new_database(), "programme": programme, "keys": keys})
+) -> int:
+    """In a thread, since Hypothesis knows no event loop; each example empties the database. Returns how many began."""
+    machine: type[Scarce] = type(
+        "Machine", (Scarce,), {"database_url": await new_database(), "programme": programme, "keys": keys}
+    )
     chosen = settings(
         max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )
     await asyncio.to_thread(run_state_machine_as_test, machine, settings=chosen)
+    return machine.begun
 
 
 async def test_any_order_of_steps_keeps_the_laws(
     new_database: Callable[[], Awaitable[str]], programme: Programme, keys: Keys
 ) -> None:
-    await run_machine(new_database, programme, keys, examples=12, steps=25)
+    assert await run_machine(new_database, programme, keys, examples=12, steps=25) >= 12
 
 
 @pytest.mark.long
 async def test_any_long_order_of_steps_keeps_the_laws(
     new_database: Callable[[], Awaitable[str]], programme: Programme, keys: Keys
 ) -> None:
-    await run_machine(new_database, programme, keys, examples=400, steps=60)
+    assert await run_machine(new_database, programme, keys, examples=400, steps=60) >= 400
 
 
 async def test_what_is_overdue_of_a_perk_that_shrinks_is_promised_to_nobody(club: Club) -> None:

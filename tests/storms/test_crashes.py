@@ -79,7 +79,8 @@ async def crash(folder: Path, secret: bytes, keys: Keys, *, seed: int, rounds: i
 
 
 async def test_what_was_acknowledged_survives_three_deaths(data: Path, secret: bytes, keys: Keys) -> None:
-    await crash(data, secret, keys, seed=7, rounds=3)
+    struck = await crash(data, secret, keys, seed=7, rounds=3)
+    assert struck.total() == 3
 
 
 @pytest.mark.long

@@ -103,8 +103,9 @@ def test_one_endless_line_is_kept_no_longer_than_a_line_may_be() -> None:
     lines = CodeLines()
     for _ in range(50):
         assert lines.feed(b"A" * 100_000) == []
-    [(number, code)] = lines.feed(b"", last=True)
-    assert (number, len(str(code))) == (1, LINE_LENGTH_MAX)
+    assert len(lines._rest) == LINE_LENGTH_MAX + 1
+    [(number, fault)] = lines.feed(b"", last=True)
+    assert (number, str(fault)) == (1, f"a line has at most {LINE_LENGTH_MAX} characters")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,17 @@ def test_a_table_without_a_column_of_codes_is_refused() -> None:
         read(b"id,voucher\n1,A1\n", table=True)
     with pytest.raises(BadInput, match="no line of a table"):
         read(b'"A1\n', table=True)
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_a_line_that_is_too_long_is_never_cut_into_another_code(table: bool) -> None:
+    """Wherever the pieces end: the code stands behind the ten thousandth character."""
+    head = b"other,code\n" + b"x" * (LINE_LENGTH_MAX - 6) + b"," if table else b" " * (LINE_LENGTH_MAX - 5)
+    whole = head + b"ABCDEFGHIJ\nNEXT,NEXT\n"
+    for cut in range(len(head), len(head) + 12):
+        [long, following] = [code for _, code in read(whole, cut, table=table)]
+        assert long == f"a line has at most {LINE_LENGTH_MAX} characters"
+        assert following.endswith("NEXT")
 
 
 @pytest.mark.parametrize(
