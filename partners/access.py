@@ -19,6 +19,7 @@ from partners.tables.columns import new_id
 
 FIRST_ID = UUID(int=0)
 TIER_DROP = "TIER_DROP"
+BY_ITSELF = frozenset({"TERM_OVER", TIER_DROP, "REVERSED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ async def revoke_access(
     WRONG_STATE for one that has ended."""
     if not 1 <= len(reason.strip()) <= REASON_LENGTH_MAX:
         raise BadInput(f"reason: 1 to {REASON_LENGTH_MAX} characters")
+    if reason.strip() in BY_ITSELF:
+        raise BadInput("reason: in words; this one says that the right ended by itself")
     outcome: str = await connection.fetchval(
         "SELECT revoke_access($1, $2, $3, $4, $5, $6, $7, $8)",
         grant_id,

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
+from hmac import digest
 from typing import Any
 from uuid import UUID
 
@@ -21,13 +23,15 @@ from partners.rules import Rule
 MEMBERS_MAX = 5_000
 BATCH = 250
 COARSE = 10
+ASKS = "eligibility:read"  # what a partner learns here it could ask of each member
+OUTCOMES = {(False, True): "gain", (True, False): "lose", (True, True): "keep", (False, False): "neither"}
 # What the draft needs is read, too. In the order of aliases, which is by chance: the first are a fair sample of all.
 DRAFT = """LEFT JOIN LATERAL (SELECT v.rules, v.needs || $6::text[] AS needs,
     greatest(v.member_window, $7) AS member_window, greatest(v.household_window, $8) AS household_window FROM policy v
   WHERE v.perk_id = p.id AND v.version = p.policy_version) AS y ON true"""
 MEMBERS = f"""
 {COLUMNS}, q.alias FROM (SELECT a.member_id AS member, a.alias, $1::uuid AS perk, $4::timestamptz AS now,
-    NULL::text AS scope
+    $9::text AS scope
   FROM member_alias a WHERE a.partner_id = $2 AND a.alias > $3 ORDER BY a.alias LIMIT $5) AS q
 JOIN perk p ON p.id = q.perk
 {JOINS.replace(POLICY, DRAFT)} ORDER BY q.alias
@@ -49,25 +53,24 @@ class DryRun:
     gained: list[UUID] = field(default_factory=list)
     lost: list[UUID] = field(default_factory=list)
     complete: bool = True
+    who: dict[str, int] = field(default_factory=dict)
 
     def count(self, member_id: UUID, before: bool, after: bool, sample: int) -> None:
         """Adds one member's two answers."""
-        self.members += 1
-        if before == after:
-            self.keep += before
-            self.neither += not before
-            return
-        self.gain += after
-        self.lose += before
+        for name in ("members", OUTCOMES[before, after]):
+            setattr(self, name, getattr(self, name) + 1)
+            self.who[name] = self.who.get(name, 0) ^ member_id.int
         some = self.gained if after else self.lost
-        if len(some) < sample:
+        if before != after and len(some) < sample:
             some.append(member_id)
 
-
-def coarse_count(count: int) -> int:
-    """A count as a partner may know it: the nearest ten, so that nobody stands out and a rule more or less does not
-    single one out (law 8)."""
-    return (count + COARSE // 2) // COARSE * COARSE
+    def coarse(self, name: str, key: bytes) -> int:
+        """A count as a partner may know it: one of the two tens around it, the nearer one more often. Which one hangs
+        on who was counted, so that asking again tells nothing new, and one member more or less does not show when
+        two drafts are compared (law 8)."""
+        chance = digest(key, b"dry run" + self.who.get(name, 0).to_bytes(16, "big"), sha256)
+        count: int = getattr(self, name)
+        return (count + int.from_bytes(chance, "big") % COARSE) // COARSE * COARSE
 
 
 async def dry_run(
@@ -80,7 +83,8 @@ async def dry_run(
     actor: Actor,
     now: datetime,
 ) -> DryRun:
-    """Both policies' answers for the members who consent to the perk's partner, 5,000 at most, a few hundred at a time.
+    """Both policies' answers for the members who consent to the perk's partner, and let a partner that acts ask about
+    them; 5,000 at most, a few hundred at a time.
 
     The rules alone are asked, with membership and reviews: the perk counts as published, open and never short. Rules on
     what a claim says (where, on which device) are left out of both. NotFound where the perk is out of sight.
@@ -91,7 +95,8 @@ async def dry_run(
     live = offers[0].known
     before, after = of_members(live.policy.rules), of_members(rules)
     run = DryRun()
-    async for known in members_of(connection, live, reads_of(rules), now, run):
+    scope = ASKS if actor.partner_id is not None else None
+    async for known in members_of(connection, live, reads_of(rules), scope, now, run):
         assert known.member is not None
         assert known.member_id is not None
         facts = Facts(now, ranks, known.member, PerkFacts(zone=known.perk.zone), known.uses)
@@ -105,7 +110,7 @@ def of_members(rules: Collection[Rule]) -> Policy:
 
 
 async def members_of(
-    connection: "Connection[Any]", live: Known, reads: Mapping[str, Any], now: datetime, run: DryRun
+    connection: "Connection[Any]", live: Known, reads: Mapping[str, Any], scope: str | None, now: datetime, run: DryRun
 ) -> AsyncIterator[Known]:
     """What is known of each member who consents, batch by batch."""
     alias, seen = "", 0
@@ -120,6 +125,7 @@ async def members_of(
             reads["needs"],
             reads["member_window"],
             reads["household_window"],
+            scope,
         )
         for row in rows:
             if row["consented"]:

@@ -104,7 +104,7 @@ def schema_faults(schema: Any) -> list[str]:
         faults.append('type: a form is an object: "object"')
     faults += [f"{name}: the reference leads nowhere" for name in sorted(references(schema) - names(schema))]
     if not faults and parts_of(schema, schema, ()) > SCHEMA_PARTS_MAX:
-        faults.append(f"more than {SCHEMA_PARTS_MAX} parts, or references that go round in circles")
+        faults.append(f"more than {SCHEMA_PARTS_MAX} parts, or references in circles or {DEPTH_MAX} deep")
     return faults
 
 
@@ -180,7 +180,7 @@ def names(schema: Mapping[str, Any]) -> set[str]:
 
 def parts_of(schema: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> int:
     """How many parts it is: subschemas, with what references stand for, and long lists by their length; beyond any
-    limit where references go in circles."""
+    limit where references go in circles, or so deep that judging by them would not end."""
     if not isinstance(schema, dict):
         return 1
     compared = [inner for keyword, inner in schema.items() if keyword in PLAIN - ABOUT_ITSELF]
@@ -191,7 +191,7 @@ def parts_of(schema: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> i
             if total > SCHEMA_PARTS_MAX:
                 return total
     if (reference := schema.get("$ref")) is not None:
-        if reference in within:
+        if reference in within or len(within) == DEPTH_MAX:
             return SCHEMA_PARTS_MAX + 1
         total += parts_of(root["$defs"][reference.removeprefix(REFERENCE)], root, (*within, reference))
     return total

@@ -1,7 +1,7 @@
 """A policy is a versioned list of rules; a version never changes, so it is read once per process."""
 
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,10 +10,10 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from partners.errors import BadInput
-from partners.rules import RULES, Allowance, NotTogether, Rule
+from partners.rules import RULES, RULES_MAX, Allowance, NotTogether, Rule
 
 CACHED_MAX = 10_000
-RECURRING_MAX = 5  # each is followed for twenty years, and all must be open at once
+AT_MOST = {"recurring": 5, "allowance": 10}  # of what takes long to answer: no check may keep others waiting
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +83,8 @@ def policy_of(rules: Iterable[Rule]) -> Policy:
 
 def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> list[Rule]:
     """Rules that a partner wrote, checked against the programme's tiers; BadInput names every fault and its path."""
-    windows = [place for place, rule in enumerate(rules) if rule.get("kind") == "recurring"]
-    if len(windows) > RECURRING_MAX:  # said before any is followed
-        raise faulty(f"rules.{place}: at most {RECURRING_MAX} recurring" for place in windows[RECURRING_MAX:])
+    if surplus := list(too_many(rules)):  # said before any is worked out
+        raise faulty(surplus)
     try:
         parsed = RULES.validate_python(rules)
     except ValidationError as fault:
@@ -100,6 +99,16 @@ def validate_rules(rules: list[Mapping[str, Any]], tiers: Collection[str]) -> li
     if faults := unknown + [f"rules.{place}: at most one not_together" for place in groups[1:]]:
         raise faulty(faults)
     return parsed
+
+
+def too_many(rules: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A fault for each rule of a kind of which there are enough."""
+    seen: Counter[str] = Counter()
+    for place, rule in enumerate(rules):
+        kind = str(rule.get("kind"))
+        seen[kind] += 1
+        if seen[kind] > AT_MOST.get(kind, RULES_MAX):
+            yield f"rules.{place}: at most {AT_MOST.get(kind, RULES_MAX)} {kind}"
 
 
 def told(fault: Any) -> str:

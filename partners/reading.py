@@ -146,19 +146,21 @@ def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Memb
     ends_at = row["ends_at"]
     lapsed = ends_at is not None and ends_at <= now
     consent_ends_at = row["consent_expires_at"]
+    joined_at, linked_at = row["joined_at"], row["granted_at"]
     if partner_asks:
+        joined_at, linked_at = whole_day(joined_at), None if linked_at is None else whole_day(linked_at)
         ends_at = ends_at if ends_at is None or lapsed else coarse(ends_at, now)
         consent_ends_at = None if consent_ends_at is None else coarse(consent_ends_at, now)
     return MemberFacts(
         state=row["member_state"],
-        joined_at=row["joined_at"],
+        joined_at=joined_at,
         market=row["market"],
         tier=None if lapsed else row["tier"],
         tier_ends_at=None if lapsed else ends_at,
         tier_lapsed=lapsed,
         consented=row["consented"],
         consent_expires_at=consent_ends_at,
-        linked_at=row["granted_at"],
+        linked_at=linked_at,
         household=row["household"],
         birth_month=row["birth_month"],
         labels=frozenset(row["labels"] or ()),
@@ -168,6 +170,16 @@ def member_of(row: Mapping[str, Any], partner_asks: bool, now: datetime) -> Memb
         exclusions=frozenset(row["exclusions"] or ()),
         to_partner=partner_asks,
     )
+
+
+def whole_day(instant: datetime) -> datetime:
+    """An instant that has passed, as rules for a partner may know it: the end of its UTC day, or the midnight it is.
+
+    A partner that asked in one zone after the other would find the hour (law 8). What was imported as a date keeps that
+    date in the zone it was meant in.
+    """
+    day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
+    return day if day == instant else day + timedelta(days=1)
 
 
 def coarse(instant: datetime, now: datetime) -> datetime:

@@ -79,10 +79,9 @@ def local_starts(starts: datetime, rrule: str, zone: ZoneInfo) -> Iterator[datet
     if until := parts.pop("UNTIL", None):
         last = min(last, until_of(until, zone))
     late = starts.replace(year=next(year for year in LATE_YEARS if alike(year, starts.year)))
-    ahead = late.year - starts.year
     try:
         followed = rrulestr(";".join(f"{name}={value}" for name, value in parts.items()), dtstart=late)
-        shifted = (one.replace(year=one.year - ahead) for one in followed)
+        shifted = (one - (late - starts) for one in followed)
         yield from takewhile(lambda one: one <= last, shifted)
     except ValueError as fault:
         raise ValueError(f"`rrule`: {fault}") from None

@@ -23,6 +23,7 @@ from partners.policies import faulty
 from partners.references import Asker, MemberRef, PerkRef
 from partners.service_approvals import DESK, Means, bare, decided, redeem
 from partners.service_matters import Asked, Matter, barred, conclude, lock_request
+from partners.service_reading import reach
 from partners.service_steps import APPROVE, DRAFT, DRAW_UP, SUBMIT, UNDECIDED, Step
 from partners.services import amount_faults
 from partners.tables import PerkKind, PerkState
@@ -30,7 +31,7 @@ from partners.tables.columns import new_id
 from partners.threads import open_thread
 from partners.values import value
 
-OPEN_MAX = 20  # of one member on one perk, drafts and all
+OPEN_MAX = 20  # of one member on one perk, with those that the actor does not see left out
 
 
 @value
@@ -73,7 +74,7 @@ async def draft_request(session: AsyncSession, opening: Opening) -> Opened:
     bound = await bind_key(session, opening, DRAW_UP, request_id)
     if bound is not None:
         return bound
-    await check_open(session, opening.member.id, perk.id)
+    await check_open(session, opening.actor, opening.member.id, perk.id)
     matter = await new_matter(session, opening, opening.member.id, perk, request_id)
     await conclude(session, matter, DRAW_UP, Asked(request_id, 0, opening.actor, opening.now))
     return Opened(request_id)
@@ -108,7 +109,7 @@ async def submit_request(session: AsyncSession, opening: Opening, means: Means) 
         codes = sorted({refusal.code.value for refusal in refusals})
         await audit.record(session, SUBMIT.action, subject, opening.actor, opening.now, refused=codes)
         return Opened(None, refusals, faults)
-    await check_open(session, known.member_id, perk.id)
+    await check_open(session, opening.actor, known.member_id, perk.id)
     matter = await new_matter(session, opening, known.member_id, perk, request_id)
     await enter(session, matter, Asked(request_id, 0, opening.actor, opening.now, opening.asker), known, means)
     return Opened(request_id)
@@ -197,13 +198,13 @@ def check_content(form: Any, amount: int, perk: tables.Perk) -> None:
         raise faulty(faults)
 
 
-async def check_open(session: AsyncSession, member_id: UUID, perk_id: UUID) -> None:
-    """Conflict: nobody has any number of requests that wait for a word."""
+async def check_open(session: AsyncSession, actor: Actor, member_id: UUID, perk_id: UUID) -> None:
+    """Conflict: nobody has any number of requests that wait for a word; a partner is not told of drafts by it."""
     request = tables.ServiceRequest
     counting = select(sa.func.count()).where(
         request.member_id == member_id, request.perk_id == perk_id, col(request.state).in_([DRAFT, *UNDECIDED])
     )
-    if (await session.scalar(counting) or 0) >= OPEN_MAX:
+    if (await session.scalar(reach(counting, actor)) or 0) >= OPEN_MAX:
         raise Conflict(f"{OPEN_MAX} requests for this perk are open already", limit=OPEN_MAX)
 
 

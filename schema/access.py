@@ -8,12 +8,13 @@ import strawberry
 
 from partners import access, holds, redemptions
 from partners.access import Right
-from partners.eligibility import Known
+from partners.eligibility import Decision, Known, Question
 from partners.errors import BadInput, KeyReused
+from partners.holds import Claimed
 from partners.idempotency import checked_key, fingerprint
 from partners.members import view_members
 from partners.references import reachable_member
-from partners.tables import AccessState, PerkKind
+from partners.tables import AccessState, HoldState, PerkKind
 from schema.catalogue import Perk, perks_by_id
 from schema.claims import claim_repeatedly
 from schema.context import Info
@@ -33,6 +34,7 @@ strawberry.enum(AccessState, description="A right stands until its term ends (LA
 MAY_GRANT = Partners("holds:write", "redemptions:write") | Staff("partners:admin")
 MAY_USE = Partners("redemptions:write")
 MAY_REVOKE = Partners("redemptions:reverse") | Staff("partners:admin")
+REFUSALS_MAX = 16  # of grants under one key: each later one asks for those before it, too
 
 
 @object_type(permission=Authenticated, description="A standing right that a perk of kind ACCESS gave, as it is now.")
@@ -101,9 +103,7 @@ async def load_access(info: Info, wanted: access.RightFilter) -> AccessGrant | N
 @strawberry.input(description="Which rights; every condition that is given must hold.")
 class AccessFilter:
     perk: strawberry.ID | None = strawberry.field(default=None, description="Of this perk.")
-    member: MemberBy | None = strawberry.field(
-        default=None, description="Of this member: by alias, or by id for staff."
-    )
+    member: MemberBy | None = strawberry.field(default=None, description="Of this member: by alias, or staff by id.")
     state: AccessState | None = strawberry.field(default=None, description="In this state now.")
 
 
@@ -129,15 +129,20 @@ async def find_access_grants(
 ) -> Connection[AccessGrant]:
     """A page of rights, newest first: one statement, and one for each of perks and members that are asked for."""
     size, wanted, context = page_size(first), wanted_by(info, filter), info.context
+    seen, actor, now = read_cursor(after), context.actor, context.now
     async with context.reading() as session:
-        rows = await access.list_access(
-            session, context.actor, wanted, first=size + 1, after=read_cursor(after), now=context.now
-        )
-    shown = await rights_of(info, rows[:size], known=wanted.alias is not None)
+        rows = await access.list_access(session, actor, wanted, first=size + 1, after=seen, now=now)
+    known = wanted.alias is not None or actor.alias is not None
+    shown = await rights_of(info, rows[:size], known=known)
 
     async def count() -> int:
         async with context.reading() as counting:
-            return await access.count_access(counting, context.actor, wanted, context.now)
+            counted = await access.count_access(counting, actor, wanted, now)
+        if known and counted and not rows:  # beyond the last page, too, the number tells of the member
+            async with context.reading() as counting:
+                one = await access.list_access(counting, actor, wanted, first=1, after=None, now=now)
+            await rights_of(info, one, known=True)
+        return counted
 
     page: Connection[AccessGrant] = connect(
         [*zip(rows, [*shown, None], strict=False)],
@@ -177,21 +182,16 @@ async def grant_access(info: Info, input: GrantAccessInput) -> AccessPayload:
     back. The key is bound twice: as it is by the claim, and with a line feed after it by the confirmation."""
     context, key = info.context, checked_key(input.idempotency_key)
     question = question_of(context, input.member, input.perk, "holds:write")
-    perk, member = question.perk, question.member
-    content = fingerprint(
-        "grantAccess",
-        {
-            "perk": [str(perk.id), perk.handle],
-            "member": [str(member.id), member.alias, member.external_id],
-        },
-    )
+    perk, who = question.perk, question.member
+    named = {"perk": [str(perk.id), perk.handle], "member": [str(who.id), who.alias, who.external_id]}
+    content = fingerprint("grantAccess", named)
     async with context.resources.connection() as connection:
         granted = await access.find_granted(connection, context.actor, f"{key}\n")
     if granted is not None:
         if granted[1] != content:
             raise KeyReused("this idempotency key was used for something else")
         return await given(info, granted[0], replayed=True)
-    claimed, _, decision = await claim_repeatedly(info, question, key, content, require_access)
+    claimed, decision = await claim_anew(info, question, key, content)
     if claimed.outcome == "KEY_REUSED":
         raise KeyReused("this idempotency key was used for something else")
     if claimed.hold is None:
@@ -202,6 +202,17 @@ async def grant_access(info: Info, input: GrantAccessInput) -> AccessPayload:
         async with context.resources.connection() as connection:
             await holds.release_hold(connection, claimed.hold.id, context.actor, context.now)
     return payload
+
+
+async def claim_anew(info: Info, question: Question, key: str, content: bytes) -> tuple[Claimed, Decision]:
+    """The claim of a key; where it was not confirmed in time or refused to be, which uses up no key, the next one."""
+    next_key = key
+    for _ in range(REFUSALS_MAX):
+        claimed, _, decision = await claim_repeatedly(info, question, next_key, content, require_access)
+        if claimed.hold is None or claimed.hold.state not in (HoldState.RELEASED, HoldState.EXPIRED):
+            break
+        next_key = f"{key}\n{claimed.hold.id}"
+    return claimed, decision
 
 
 async def confirm(info: Info, hold_id: UUID, key: str, content: bytes) -> AccessPayload:

@@ -101,8 +101,8 @@ def open_resources(
 
 @dataclass(slots=True)
 class Context:
-    """One request: its caller, the one reading of the clock, and its id. `generation` is that of the signing keys when
-    the caller came (auth/tokens.py)."""
+    """One request: its caller, the reading of the clock (each mutation has its own), and its id. `generation` is that
+    of the signing keys when the caller came (auth/tokens.py)."""
 
     caller: Caller
     now: datetime

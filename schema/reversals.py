@@ -1,12 +1,14 @@
 """Reversals: a redemption is taken back, all of it or a part."""
 
+from uuid import UUID
+
 import strawberry
 
 from partners import redemptions, tables
 from partners.errors import KeyReused
 from partners.idempotency import checked_key, fingerprint
 from schema.context import Info
-from schema.ids import REDEMPTION, read_id
+from schema.ids import REDEMPTION, REVERSAL, read_id, show_id
 from schema.outcomes import UserError, plain_error
 from schema.permissions import Authenticated, field, object_type
 from schema.redemptions import Redemption, Reversal, load_redemption
@@ -70,5 +72,15 @@ async def reverse_redemption(info: Info, input: ReverseRedemptionInput) -> Rever
         errors = plain_error(outcome.code, ["redemption"])
         return ReverseRedemptionPayload(redemption=None, reversal=None, replayed=False, user_errors=errors)
     redemption = await load_redemption(info, redemption_id, just_made=True)
-    reversal = None if redemption is None else redemption.reversal
+    reversal = None if redemption is None else await reversal_of(info, redemption, outcome.id)
     return ReverseRedemptionPayload(redemption=redemption, reversal=reversal, replayed=outcome.replayed, user_errors=[])
+
+
+async def reversal_of(info: Info, redemption: Redemption, id: UUID) -> Reversal | None:
+    """What the key made: of what was reversed in parts it need not be the last."""
+    last = redemption.reversal
+    if last is not None and last.id == show_id(REVERSAL, id):
+        return last
+    async with info.context.reading() as session:
+        row = await redemptions.find_reversal(session, id)
+    return None if row is None else Reversal.of(row)

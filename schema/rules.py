@@ -4,7 +4,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from partners import dry_runs
-from partners.dry_runs import DryRun, coarse_count
+from partners.dry_runs import DryRun
 from partners.errors import BadInput
 from partners.policies import validate_rules
 from partners.rules import KINDS
@@ -36,7 +36,7 @@ async def find_rule_kinds(info: Info) -> list[RuleKind]:
 @object_type(
     permission=MAY_TRY,
     description="What other rules would change for the members who consent to the perk's partner. Partners see each "
-    "count rounded to the nearest ten.",
+    "count rounded to a ten next to it, by chance.",
 )
 class PolicyDryRun:
     members: int = field(description="Members who were asked about.")
@@ -49,19 +49,20 @@ class PolicyDryRun:
     lost: list[strawberry.ID] = field(permission=Staff("members:admin"), description="Some of those who would lose.")
 
     @classmethod
-    def of(cls, run: DryRun, *, for_partner: bool) -> "PolicyDryRun":
-        """The counts as the caller may see them."""
+    def of(cls, run: DryRun, coarse_by: bytes | None) -> "PolicyDryRun":
+        """The counts as the caller may see them: with a key those for a partner."""
 
-        def shown(count: int) -> int:
-            return coarse_count(count) if for_partner else count
+        def shown(name: str) -> int:
+            count: int = getattr(run, name) if coarse_by is None else run.coarse(name, coarse_by)
+            return count
 
         return cls(
-            members=shown(run.members),
+            members=shown("members"),
             complete=run.complete,
-            gain=shown(run.gain),
-            lose=shown(run.lose),
-            keep=shown(run.keep),
-            neither=shown(run.neither),
+            gain=shown("gain"),
+            lose=shown("lose"),
+            keep=shown("keep"),
+            neither=shown("neither"),
             gained=[strawberry.ID(show_id(MEMBER, id)) for id in run.gained],
             lost=[strawberry.ID(show_id(MEMBER, id)) for id in run.lost],
         )
@@ -83,4 +84,4 @@ async def try_policy(info: Info, perk: PerkBy, rules: list[JSON], sample: int = 
             actor=context.actor,
             now=context.now,
         )
-    return PolicyDryRun.of(run, for_partner=context.actor.partner_id is not None)
+    return PolicyDryRun.of(run, None if context.actor.partner_id is None else context.resources.keys.pairwise)

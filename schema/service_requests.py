@@ -202,13 +202,19 @@ async def find_service_requests(
     if wanted is not None:
         async with info.context.reading() as session:
             rows = await service_reading.list_requests(session, actor, wanted, first=size + 1, after=seen, now=now)
-    shown = await requests_of(info, rows[:size], known=wanted is not None and wanted.alias is not None)
+    known = actor.alias is not None or (wanted is not None and wanted.alias is not None)
+    shown = await requests_of(info, rows[:size], known=known)
 
     async def count() -> int:
         if wanted is None:
             return 0
         async with info.context.reading() as counting:
-            return await service_reading.count_requests(counting, actor, wanted, now)
+            counted = await service_reading.count_requests(counting, actor, wanted, now)
+        if known and counted and not rows:  # beyond the last page, too, the number tells of the member
+            async with info.context.reading() as counting:
+                one = await service_reading.list_requests(counting, actor, wanted, first=1, after=None, now=now)
+            await requests_of(info, one, known=True)
+        return counted
 
     page: Connection[ServiceRequest] = connect(
         [*zip(rows, [*shown, None], strict=False)],

@@ -131,7 +131,12 @@ async def find_waitlist_entries(
         if wanted is None:
             return 0
         async with info.context.reading() as counting:
-            return await waitlist.count_entries(counting, actor, wanted, now)
+            counted = await waitlist.count_entries(counting, actor, wanted, now)
+        if known and counted and not rows:  # beyond the last page, too, the number tells of the member
+            async with info.context.reading() as counting:
+                one = await waitlist.list_entries(counting, actor, wanted, first=1, after=None, now=now)
+            await entries_of(info, one, known=True)
+        return counted
 
     page: Connection[WaitlistEntry] = connect(
         [*zip(rows, [*shown, None], strict=False)],

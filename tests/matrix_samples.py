@@ -305,6 +305,7 @@ async def requested_once(club: Club, rows: Rows) -> dict[str, Any]:
             member_id=rows.member.id,
             state=tables.ServiceState.SUBMITTED,
             created_at=club.now,
+            submitted_at=club.now,
         )
         session.add(request)
         return {"id": f"service_{thread.id.hex}"}
@@ -327,6 +328,7 @@ async def new_service(club: Club, rows: Rows, state: tables.ServiceState) -> str
             state=state,
             redemption_id=redemption,
             created_at=club.now,
+            submitted_at=None if state is tables.ServiceState.DRAFT else club.now,
         )
         session.add(request)
     return f"service_{thread.id.hex}"

@@ -165,13 +165,16 @@ DROP FUNCTION claim_perk(uuid, uuid[], text[], text[], bytea[], timestamptz[], u
   int[], timestamptz[], bytea[], text[], text[], text[]);
 -- §
 CREATE FUNCTION own_hold(
-  p_perk uuid, p_member uuid, p_units int, p_amount bigint, p_option uuid, p_now timestamptz, OUT same uuid, OUT any_hold uuid
+  p_perk uuid, p_member uuid, p_units int, p_amount bigint, p_option uuid, p_now timestamptz, p_actor_kind text,
+  OUT same uuid, OUT any_hold uuid
 ) LANGUAGE sql STABLE AS $$
-  -- What the member holds of this perk already: the hold that is just what is asked for again, and any.
+  -- What the member holds of this perk already: the hold that is just what is asked for again, and any. A partner is told
+  -- of what it made, and of what the member made where it may see that.
   SELECT (array_agg(h.id ORDER BY h.id DESC) FILTER (WHERE h.units = p_units AND h.amount = p_amount
       AND (p_option IS NULL OR h.option_id = p_option)))[1], (array_agg(h.id))[1]
   FROM hold h WHERE h.member_id = p_member AND h.perk_id = p_perk AND h.counted > 0 AND h.state = 'HELD'
-    AND h.expires_at > p_now
+    AND h.expires_at > p_now AND (p_actor_kind <> 'partner' OR starts_with(h.claimed_by, 'partner:')
+      OR live_consent(h.member_id, h.partner_id, p_now, 'redemptions:read'))
 $$;
 -- §
 CREATE FUNCTION claim_perk(
@@ -193,6 +196,7 @@ DECLARE
   v_suspended boolean;
   v_pooled boolean;
   v_waitlist boolean;
+  v_paced boolean;
   v_version int;
   v_policy int;
   v_capacity capacity%ROWTYPE;
@@ -230,9 +234,16 @@ BEGIN
     PERFORM expire_holds(p_perk, v_now);
     SELECT * INTO v_capacity FROM capacity c WHERE c.perk_id = p_perk;
   END IF;
-  SELECT p.partner_id, p.kind, b.state <> 'ACTIVE', p.version, p.policy_version, p.pooled, p.waitlist IS NOT NULL
-    INTO v_partner, v_kind, v_suspended, v_version, v_policy, v_pooled, v_waitlist
-    FROM perk p JOIN partner b ON b.id = p.partner_id WHERE p.id = p_perk;
+  SELECT p.partner_id, p.kind, b.state <> 'ACTIVE', p.version, p.policy_version, p.pooled, p.waitlist IS NOT NULL,
+      'claims' = ANY (y.needs)
+    INTO v_partner, v_kind, v_suspended, v_version, v_policy, v_pooled, v_waitlist, v_paced
+    FROM perk p JOIN partner b ON b.id = p.partner_id
+      JOIN policy y ON y.perk_id = p.id AND y.version = p.policy_version WHERE p.id = p_perk;
+  IF v_paced THEN
+    -- The same member may claim the partner's other perks at this moment: it queues here, and each of its claims makes
+    -- stale what the next was judged by, for a velocity counts them all.
+    PERFORM FROM member m WHERE m.id = ANY (p_members) ORDER BY m.id FOR NO KEY UPDATE;
+  END IF;
 
   SELECT array_agg(c.verdict ORDER BY c.ordinal), array_agg(c.bound ORDER BY c.ordinal), array_agg(c.salt ORDER BY c.ordinal)
     INTO v_verdicts, v_bound, v_salts
@@ -296,12 +307,14 @@ BEGIN
   IF v_waitlist THEN
     -- Who claims just what the waitlist offers it accepts that hold, whatever else there is.
     FOR v_one IN
-      SELECT c.ordinal, h.id AS offered FROM unnest(p_members, p_units, p_amounts, p_options, p_entries)
-        WITH ORDINALITY AS c(member, units, amount, option, entry, ordinal)
+      SELECT c.ordinal, h.id AS offered
+      FROM unnest(p_members, p_units, p_amounts, p_options, p_entries, p_actor_kinds)
+        WITH ORDINALITY AS c(member, units, amount, option, entry, actor_kind, ordinal)
       JOIN waitlist_entry w ON w.member_id = c.member AND w.perk_id = p_perk AND w.state = 'OFFERED'
       JOIN hold h ON h.id = w.hold_id AND h.state = 'HELD' AND h.expires_at > v_now
       WHERE v_verdicts[c.ordinal] = 'WANTED' AND c.entry IS NULL AND h.units = c.units AND h.amount = c.amount
         AND (c.option IS NULL OR h.option_id = c.option)
+        AND (c.actor_kind <> 'partner' OR live_consent(c.member, v_partner, v_now, 'redemptions:read'))
     LOOP
       v_verdicts[v_one.ordinal] := 'RESUMED';
       v_bound[v_one.ordinal] := v_one.offered;
@@ -388,9 +401,10 @@ BEGIN
   -- Nobody is locked out by its own hold: who asks again for what it holds gets that hold (RESUMED); who asks for
   -- something else is told that it holds one.
   FOR v_one IN
-    SELECT c.ordinal, o.same, o.any_hold FROM unnest(p_members, p_units, p_amounts, p_options, p_entries, p_nows)
-      WITH ORDINALITY AS c(member, units, amount, option, entry, now, ordinal),
-      LATERAL own_hold(p_perk, c.member, c.units, c.amount, c.option, c.now) AS o
+    SELECT c.ordinal, o.same, o.any_hold
+    FROM unnest(p_members, p_units, p_amounts, p_options, p_entries, p_nows, p_actor_kinds)
+      WITH ORDINALITY AS c(member, units, amount, option, entry, now, actor_kind, ordinal),
+      LATERAL own_hold(p_perk, c.member, c.units, c.amount, c.option, c.now, c.actor_kind) AS o
     WHERE v_verdicts[c.ordinal] IN ('LIMITED', 'REFUSED') AND c.entry IS NULL AND o.any_hold IS NOT NULL
       AND string_to_array(v_reasons[c.ordinal], ',') <@ ARRAY['ALLOWANCE_EXHAUSTED', 'VALUE_LIMIT_REACHED',
         'HOUSEHOLD_LIMIT_REACHED', 'DEVICE_ALREADY_USED', 'CAPACITY_EXHAUSTED', 'CODE_POOL_EMPTY']
@@ -405,6 +419,10 @@ BEGIN
 
   IF v_taken > 0 THEN
     UPDATE capacity c SET taken = c.taken + v_taken, kept = c.kept - v_from_kept WHERE c.perk_id = p_perk;
+    IF v_paced THEN
+      UPDATE member m SET version = m.version + 1 FROM unnest(p_members, v_verdicts) AS c(member, verdict)
+      WHERE m.id = c.member AND c.verdict = 'HELD';
+    END IF;
     IF v_pooled THEN
       UPDATE pool p SET taken = p.taken + d.taken, kept = p.kept - d.kept
       FROM unnest(v_numbers, v_pool_taken, v_pool_kept) AS d(number, taken, kept)
@@ -475,19 +493,19 @@ CREATE FUNCTION lock_code(p_perk uuid) RETURNS bytea LANGUAGE sql VOLATILE AS $$
   ORDER BY c.number LIMIT 1 FOR UPDATE SKIP LOCKED
 $$;
 -- §
-CREATE FUNCTION on_confirm(p_redemption uuid, p_now timestamptz, p_actor_kind text, p_actor_id text) RETURNS text
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION on_confirm(
+  p_redemption uuid, p_code bytea, p_now timestamptz, p_actor_kind text, p_actor_id text
+) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   v_redemption redemption%ROWTYPE;
   v_perk perk%ROWTYPE;
   v_grant uuid := new_id();
 BEGIN
-  -- What a kind does when a hold is confirmed; a refusal undoes the confirmation.
+  -- What a kind does when a hold is confirmed, with the code that lock_code found; a refusal undoes the confirmation.
   SELECT * INTO v_redemption FROM redemption WHERE id = p_redemption;
   SELECT * INTO v_perk FROM perk WHERE id = v_redemption.perk_id;
   IF v_perk.kind = 'CODE' THEN
-    UPDATE perk_code SET redemption_id = p_redemption WHERE perk_id = v_perk.id
-      AND hash = (SELECT lock_code(v_perk.id));  -- once, not for each row
+    UPDATE perk_code SET redemption_id = p_redemption WHERE perk_id = v_perk.id AND hash = p_code;
     IF NOT FOUND THEN
       RETURN 'CODE_POOL_EMPTY';
     END IF;
@@ -541,6 +559,7 @@ DECLARE
   v_leaf bytea;
   v_units int;
   v_amount bigint;
+  v_code bytea;
   v_back int[];
 BEGIN
   -- Confirms by id or by code within the reach of p_partner and p_alias, or of p_member where members confirm by
@@ -579,8 +598,12 @@ BEGIN
     WHEN EXISTS (SELECT FROM partner p WHERE p.id = v_hold.partner_id AND p.state <> 'ACTIVE') THEN 'PARTNER_SUSPENDED'
     WHEN v_units > v_hold.units THEN 'UNITS_EXCEEDED'
     WHEN v_amount > v_hold.amount THEN 'AMOUNT_EXCEEDED'
-    WHEN v_perk.kind = 'CODE' AND lock_code(v_perk.id) IS NULL THEN 'CODE_POOL_EMPTY'
   END;
+  IF v_refusal IS NULL AND v_perk.kind = 'CODE' THEN
+    -- Once: a second one in hand would be missing to whoever confirms at this moment.
+    v_code := lock_code(v_perk.id);
+    v_refusal := CASE WHEN v_code IS NULL THEN 'CODE_POOL_EMPTY' END;
+  END IF;
   IF v_refusal IS NULL THEN
     INSERT INTO idempotency_key (owner, key, fingerprint, result_id, created_at)
       VALUES (p_owner, p_key, p_fingerprint, p_redemption, p_now) ON CONFLICT DO NOTHING;
@@ -609,7 +632,7 @@ BEGIN
       VALUES (p_redemption, v_hold.id, v_hold.perk_id, v_hold.partner_id, v_hold.member_id, v_hold.tier,
         v_hold.policy_version, 'PENDING', p_owner, p_now, v_leaf, v_units, v_amount, v_perk.currency, v_hold.option_id,
         0, 0, 0);
-    v_refusal := on_confirm(p_redemption, p_now, p_actor_kind, p_actor_id);
+    v_refusal := on_confirm(p_redemption, v_code, p_now, p_actor_kind, p_actor_id);
     IF v_refusal IS NOT NULL THEN
       RAISE EXCEPTION USING ERRCODE = 'PK001', MESSAGE = v_refusal;  -- undoes all of it
     END IF;

@@ -1,6 +1,7 @@
 """Scarce things: options, pools, amounts, waitlists, services, codes and standing rights.
 
-Down again loses what only these tables hold; a redemption that was reversed in several parts stops it.
+Down again loses what only these tables hold, and allowances begin anew; a redemption that was reversed in several parts
+stops it.
 """
 
 from pathlib import Path

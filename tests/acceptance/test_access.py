@@ -255,8 +255,10 @@ async def test_impossible_terms_are_refused_with_their_path(
     assert fault in answer.error["message"]
 
 
-@pytest.mark.parametrize("reason", ["", "   ", "x" * 501])
-async def test_taking_a_right_away_needs_a_reason(api: Api, club: Club, reason: str) -> None:
+@pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "TIER_DROP", " REVERSED ", "TERM_OVER"])
+async def test_taking_a_right_away_needs_a_reason_that_is_not_the_systems_own(
+    api: Api, club: Club, reason: str
+) -> None:
     document = (OPERATIONS / "RevokeAccess.graphql").read_text()
     given = {"access": f"access_{uuid4().hex}", "reason": reason}
     assert (await api.staff()(document, input=given)).code == "BAD_INPUT"

@@ -19,6 +19,7 @@ from auth.scopes import scopes_of
 from auth.tokens import mint_access_token
 from gateway import embedded
 from gateway.database import Database
+from gateway.serving import UNREAD_MS
 from gateway.settings import Settings
 from partners import tables
 from schema import http, staying
@@ -194,5 +195,13 @@ async def test_a_stream_that_nobody_reads_ends(served: Api, club: Club, monkeypa
     headers = [(b"content-type", b"application/json"), (b"accept", b"text/event-stream"), (b"authorization", token)]
     scope = {"type": "http", "method": "POST", "path": "/graphql", "query_string": b"", "headers": headers, "state": {}}
     async with asyncio.timeout(5):
-        await Opened.last[0](scope, receive, send)  # type: ignore[arg-type]
+        await Opened.last[0](scope, receive, send)
     assert await gone(served)
+
+
+async def test_a_connection_on_which_nothing_is_read_is_ended_by_the_system(served: Api) -> None:
+    """Also those that ended for us while something was still to be sent."""
+    async with raw(served, HANDSHAKE.encode()):
+        [one] = [one for one in gc.get_objects() if isinstance(one, WebSocketsSansIOProtocol)]
+        option = one.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert option == UNREAD_MS

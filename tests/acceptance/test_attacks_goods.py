@@ -2,15 +2,16 @@
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from partners import tables
+from partners.codes import hold_code
 from partners.tables import PerkKind
 from schema.ids import HOLD, WAIT, show_id
 from tests.api import Api, Voice
-from tests.factories import Club
+from tests.factories import Club, partner_actor
 from tests.waiting import Queue
 
 ENTRIES = "{ waitlistEntries { nodes { state endedAt joinedAt hold { state } } } }"
@@ -94,3 +95,56 @@ async def test_a_number_alone_is_told_on_record(api: Api, club: Club, field: str
 async def told_about(club: Club, member: tables.Member) -> int:
     [row] = await club.sql("SELECT count(*) FROM disclosure WHERE member_id = $1", member.id)
     return int(row["count"])
+
+
+DOORS = {
+    "confirmHold": "hold",
+    "checkIn": "redemption",
+    "useAccess": "access",
+}
+
+
+async def test_codes_are_guessed_at_no_door_and_all_doors_count_together(api: Api, club: Club) -> None:
+    """A code of nobody, of another brand and of a right that was taken away: one answer, and one budget."""
+    mine, other = await club.partner(), await club.partner()
+    codes = ["0000-0000-0000-00", "", "é" * 300]
+    for partner in (mine, other):
+        perk = await club.perk(partner, kind=PerkKind.ACCESS)
+        hold = await club.hold(await club.member(partner), perk)
+        redemption = await club.redeemed(hold)
+        await club.reverse(redemption, partner_actor(partner))
+        codes.append(hold_code(club.keys.codes, hold.id))
+    voice = api.partner(mine)
+
+    async def guess(door: str, code: str) -> str:
+        kind = f"{door[0].upper()}{door[1:]}Input"
+        query = f"mutation($input: {kind}!) {{ {door}(input: $input) {{ userErrors {{ code message path }} }} }}"
+        answer = await voice(query, input={DOORS[door]: {"code": code}, "idempotencyKey": uuid4().hex})
+        return str(answer.body["errors"][0]["extensions"]["code"] if "errors" in answer.body else answer.data[door])
+
+    for door in ("confirmHold", "useAccess"):
+        assert len({await guess(door, code) for code in codes}) == 1
+    assert len({await guess("checkIn", code) for code in (*codes[:3], codes[4])}) == 1
+    answers = [await guess([*DOORS][number % 3], codes[0]) for number in range(60)]
+    assert answers[-1] == "THROTTLED"
+    assert {await guess(door, codes[0]) for door in DOORS} == {"THROTTLED"}
+
+
+@pytest.mark.parametrize("lost", ["refused", "died"])
+async def test_a_grant_that_was_refused_or_died_midway_does_not_use_up_its_key(api: Api, club: Club, lost: str) -> None:
+    perk = await club.perk(kind=PerkKind.ACCESS, units=1)
+    partner, member = club.partners[perk.partner_id], await club.member()
+    alias = await club.consent(member, partner, scopes=["holds:write", "redemptions:read"])
+    grant = "mutation($input: GrantAccessInput!) { grantAccess(input: $input) { access { id } userErrors { code } } }"
+    input = {"perk": {"handle": perk.handle}, "member": {"alias": alias}, "idempotencyKey": "one"}
+    for _ in range(3):
+        refused = (await api.partner(partner)(grant, input=input)).data["grantAccess"]
+        assert [one["code"] for one in refused["userErrors"]] == ["CONSENT_MISSING"]
+        if lost == "died":
+            expired = "UPDATE hold SET state = 'EXPIRED' WHERE perk_id = $1 AND state = 'RELEASED'"
+            await club.sql(expired, perk.id)
+    await club.consent(member, partner)
+    granted = [(await api.partner(partner)(grant, input=input)).data["grantAccess"] for _ in range(2)]
+    assert granted[0]["access"] is not None, granted[0]
+    assert granted[0] == granted[1]
+    assert await club.taken(perk) == 1

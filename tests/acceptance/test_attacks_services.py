@@ -247,3 +247,30 @@ async def test_what_a_member_does_with_two_partners_in_one_request_has_not_one_i
     instants = [told[name]["serviceRequest"]["submittedAt"] for name in ("one", "two")]
     instants += [told[name]["hold"]["heldAt"] for name in ("three", "four")]
     assert len(set(instants)) == 4
+
+
+async def test_a_partner_is_not_told_of_drafts_by_a_limit_that_they_reach(club: Club, api: Api) -> None:
+    counter = await opened(club, api)
+    for _ in range(20):
+        await drafted(counter)
+    answer = await counter.submit(by=counter.brand, member={"alias": counter.alias})
+    assert answer["serviceRequest"]["state"] == "SUBMITTED"
+    new = {"perk": {"handle": counter.perk.handle}, "form": GOOD, "idempotencyKey": uuid4().hex}
+    assert (await counter.me(SUBMIT, input={"new": new})).code == "CONFLICT"
+
+
+COUNT = """query($filter: ServiceRequestFilter, $after: String) {
+  serviceRequests(filter: $filter, after: $after) { totalCount nodes { id } } }"""
+
+
+@pytest.mark.parametrize("by", ["alias", "token"])
+async def test_who_counts_without_looking_is_on_record_too(club: Club, api: Api, by: str) -> None:
+    counter = await opened(club, api)
+    await counter.submit()
+    past_the_end = "A" * 22
+    named = {"member": {"alias": counter.alias}} if by == "alias" else {}
+    voice = counter.brand if by == "alias" else api.bound(counter.partner, counter.alias)
+    told = (await voice(COUNT, filter=named, after=past_the_end)).data["serviceRequests"]
+    assert told == {"totalCount": 1, "nodes": []}
+    kept = await club.sql("SELECT member_id, kind FROM disclosure WHERE partner_id = $1", counter.partner.id)
+    assert [tuple(row) for row in kept] == [(counter.member.id, "SERVICE")]

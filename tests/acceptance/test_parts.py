@@ -58,6 +58,8 @@ async def test_a_party_is_held_extended_confirmed_in_part_and_reversed_in_part(a
     again = await do(voice, "ReverseRedemption", **key, units=1, amountMinor=100, stock="WAITLIST")
     assert (again["replayed"], again["reversal"]["id"]) == (True, payload["reversal"]["id"])
     await do(voice, "ReverseRedemption", **key | {"idempotencyKey": "another"})
+    late = await do(voice, "ReverseRedemption", **key, units=1, amountMinor=100, stock="WAITLIST")
+    assert (late["replayed"], late["reversal"]["id"]) == (True, payload["reversal"]["id"])
     everything = await voice(
         "query($id: ID!) { redemption(id: $id) { reversedUnits reversal { units } reversals { units amountMinor } } }",
         id=redemption["id"],
@@ -122,6 +124,27 @@ async def test_a_retry_after_a_failed_payment_gets_its_own_hold_back(api: Api, c
     assert (again["resumed"], again["hold"]["id"]) == (True, first["hold"]["id"])
     other = await claim(voice, perk, {"units": 3})
     assert [error["code"] for error in other["userErrors"]] == ["ALLOWANCE_EXHAUSTED", "ALREADY_HELD"]
+
+
+async def test_a_hold_that_a_partner_may_not_see_is_not_its_to_get_back(api: Api, club: Club) -> None:
+    """The member made it by itself, and lets the partner set perks aside, but not see which it used."""
+    perk = await parties(club)
+    partner, member = club.partners[perk.partner_id], await club.member()
+    alias = await club.consent(member, partner)
+    held = (await claim(api.member(member), perk, {"units": 4}))["hold"]
+
+    async def claimed(*scopes: str) -> dict[str, Any]:
+        await club.consent(member, partner, scopes=["holds:write", "redemptions:write", *scopes])
+        of_partner: dict[str, Any] = {
+            "member": {"alias": alias},
+            "details": {"units": 4},
+            "idempotencyKey": uuid4().hex,
+        }
+        return await do(api.partner(partner), "ClaimPerk", perk={"handle": perk.handle}, **of_partner)
+
+    unseen, seen = await claimed(), await claimed("redemptions:read")
+    assert (unseen["hold"], [error["code"] for error in unseen["userErrors"]]) == (None, ["ALLOWANCE_EXHAUSTED"])
+    assert (seen["hold"]["id"], seen["resumed"]) == (held["id"], True)
 
 
 async def test_the_question_is_about_the_same_details(api: Api, club: Club) -> None:

@@ -163,7 +163,7 @@ async def history(
     new_database: Callable[[], Awaitable[str]], programme: Programme, keys: Keys, now: datetime
 ) -> AsyncIterator[Club]:
     """A club to which everything has happened once; tests change it only in transactions that they roll back."""
-    opened = open_database(await new_database(), connections=2)
+    opened = open_database(await new_database(), connections=4)
     club = Club(opened, programme, keys, now)
     perk = await club.perk(units=20, rules=[ALLOWANCE])
     partner = club.partners[perk.partner_id]

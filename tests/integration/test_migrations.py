@@ -46,7 +46,7 @@ async def test_down_and_up_again(new_database: Callable[[], Awaitable[str]]) -> 
     await opened.engine.dispose()
 
 
-# The steps of a hold as revision 0002 has them: a member's claim under two a month, the desk's confirmation and reversal.
+# The steps of a hold as revision 0002 has them: a member claims under two a month, the desk confirms and takes back.
 CLAIM = """
 SELECT id FROM claim_perk($1, ARRAY[new_id()], ARRAY['member:' || $2::uuid], ARRAY[new_id()::text], ARRAY[''::bytea],
   ARRAY[$3::timestamptz], ARRAY[$2::uuid], ARRAY[(SELECT version FROM member WHERE id = $2::uuid)],
@@ -97,8 +97,8 @@ async def test_what_was_held_before_0003_keeps_every_law_both_ways(
     assert await up(club) == []
     assert [(await club.decision(member, perk)).allowances[0].used for perk in perks] == [2] * len(perks)
     went = await club.sql(
-        "SELECT (confirm_hold(id, NULL, NULL, NULL, NULL, 'staff:desk', id::text, '', $1, 'staff', 'desk', new_id(), NULL,"
-        " NULL)).outcome FROM hold WHERE state = 'HELD'",
+        "SELECT (confirm_hold(id, NULL, NULL, NULL, NULL, 'staff:desk', id::text, '', $1, 'staff', 'desk', new_id(),"
+        " NULL, NULL)).outcome FROM hold WHERE state = 'HELD'",
         now,
     )
     assert [row["outcome"] for row in went] == ["CONFIRMED"] * len(perks)

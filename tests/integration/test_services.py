@@ -238,7 +238,7 @@ async def test_only_the_table_moves_a_request(club: Club, database: Database, st
 async def test_no_walk_of_any_callers_leaves_the_table(club: Club, database: Database, seed: int) -> None:
     desk, chance = await a_desk(club, database), random.Random(seed)
     walked: Counter[str] = Counter()
-    request_id = await desk.draft()
+    request_id, drafts, refused = await desk.draft(), 1, 0
     for _ in range(120):
         before = await desk.row(request_id)
         ways = [(one.value, name) for one in KINDS for name in sorted(legal(before["state"], one.value))]
@@ -249,6 +249,7 @@ async def test_no_walk_of_any_callers_leaves_the_table(club: Club, database: Dat
         expected = name in legal(before["state"], kind) and revision == before["revision"]
         try:
             done = await desk.step(name, request_id, kind, revision) == []
+            refused += not done
         except NotFound:
             done = False
             assert before["submitted_at"] is None
@@ -259,8 +260,11 @@ async def test_no_walk_of_any_callers_leaves_the_table(club: Club, database: Dat
         assert after["state"] == (LEADS.get(name, before["state"]) if done else before["state"])
         walked[name] += done
         if after["ended_at"] is not None and chance.random() < 0.3:
-            request_id = await desk.draft()
+            request_id, drafts = await desk.draft(), drafts + 1
     assert sum(walked.values()) > 20
+    # Law 6: each step that was done and each that was refused has one entry.
+    written = "SELECT outcome, count(*) FROM audit_entry WHERE perk_id = $1 AND action LIKE 'service.%' GROUP BY 1"
+    assert dict(await club.sql(written, desk.perk.id)) == {"DONE": drafts + sum(walked.values()), "REFUSED": refused}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("say", "member"), ("assign", "partner"), ("cancel", "staff")])

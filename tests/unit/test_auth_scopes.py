@@ -14,7 +14,8 @@ def test_the_scopes_of_each_kind_of_caller_are_these() -> None:
     assert {kind.value: join_scopes(scopes_of(kind)) for kind in CallerKind} == {
         "anonymous": "",
         "partner": "clients:manage consents:read devices:enrol eligibility:read holds:write links:write"
-        " member.address:read member.tier.history:read member.tier:read perks:read perks:write redemptions:read redemptions:reverse"
+        " member.address:read member.tier.history:read member.tier:read perks:read perks:write redemptions:read"
+        " redemptions:reverse"
         " redemptions:write webhooks:manage",
         "member": "me:claim me:consents me:read",
         "staff": "audit:read consents:admin members:admin partners:admin programme:admin",

@@ -97,7 +97,7 @@ def test_what_is_quoted_is_short_and_there_are_not_too_many() -> None:
         ({"type": "object", "properties": {"a": {"$defs": {}}}}, "properties.a.$defs: only at the root"),
         (
             {"type": "object", "$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}},
-            "more than 1000 parts, or references that go round in circles",
+            "more than 1000 parts, or references in circles or 12 deep",
         ),
         (
             {"type": "object", "enum": [10**400]},
@@ -140,6 +140,28 @@ def test_the_worst_form_for_a_schema_is_refused_or_soon_judged() -> None:
     started = perf_counter()
     assert faults({"a": list(range(6, 90))}, schema) == []
     assert perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(("links", "fits"), [(12, True), (13, False), (500, False)])
+def test_references_lead_only_so_deep(links: int, fits: bool) -> None:
+    chain: dict[str, Any] = {f"d{place}": {"$ref": f"#/$defs/d{place + 1}"} for place in range(1, links)}
+    schema = {"type": "object", "$ref": "#/$defs/d1", "$defs": chain | {f"d{links}": {}}}
+    assert (schema_faults(schema) == []) == fits
+
+
+def test_what_is_nested_as_deep_as_it_may_be_is_judged() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(9):
+        deep = {"not": deep}
+    nots: dict[str, Any] = {}
+    for place in range(1, 12):
+        inner: dict[str, Any] = {"$ref": f"#/$defs/d{place + 1}"}
+        for _ in range(9):
+            inner = {"not": inner}
+        nots[f"d{place}"] = inner
+    schema = {"type": "object", "$ref": "#/$defs/d1", "$defs": nots | {"d12": deep}}
+    assert schema_faults(schema) == []
+    assert len(faults({"a": 1}, schema)) <= 1
 
 
 def of_a(inner: Any) -> dict[str, Any]:
