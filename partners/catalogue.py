@@ -87,6 +87,7 @@ def new_policy(perk: tables.Perk, rules: list[dict[str, Any]], actor: Actor, now
         rules=rules,
         created_at=now,
         created_by=actor.owner,
+        time_zone=perk.time_zone,
         **reads_of(RULES.validate_python(rules)),
     )
 
@@ -194,10 +195,11 @@ async def update_perk(
         told = f"{capacity.taken} are taken and {capacity.waiting} wait"
         raise Conflict(f"currency: {told} in {perk.currency}", taken=capacity.taken, waiting=capacity.waiting)
     await keep_units(session, perk, capacity, terms, settings.units, stop_claims=stop_claims)
+    moved = settings.time_zone != perk.time_zone  # its periods are others, so what counted in them was another policy
     for column, value in columns_of(settings, terms).items():
         setattr(perk, column, value)
     capacity.low_at = settings.low_at
-    if terms.rules != stored(RULES.validate_python(policy.rules)):
+    if moved or terms.rules != stored(RULES.validate_python(policy.rules)):
         perk.policy_version += 1
         policy = new_policy(perk, terms.rules, actor, now)
         session.add(policy)

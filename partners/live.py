@@ -19,7 +19,7 @@ from partners.facts import PerkFacts, PoolFacts
 from partners.feeds import Seen
 from partners.redemptions import find_hold
 from partners.references import PerkRef
-from partners.service_reading import RequestFilter, list_requests
+from partners.services.reading import RequestFilter, list_requests
 from partners.tables import HoldState, PartnerState, PerkState
 from partners.threads import Clocks, clocks
 from partners.values import value

@@ -4,13 +4,13 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 from strawberry.scalars import JSON
 
-from partners import service_openings
 from partners.errors import BadInput
 from partners.facts import Refusal
 from partners.idempotency import checked_key
 from partners.references import reachable_member
-from partners.service_matters import Asked
-from partners.service_openings import Opened, Opening
+from partners.services import openings as service_openings
+from partners.services.matters import Asked
+from partners.services.openings import Opened, Opening
 from schema.context import Context, Info
 from schema.outcomes import UserError
 from schema.permissions import Authenticated, Members, Partners, field, object_type

@@ -7,10 +7,11 @@ from uuid import UUID
 import strawberry
 from strawberry.scalars import JSON
 
-from partners import service_reading, tables
+from partners import tables
 from partners.members import find_member, view_members
 from partners.references import reachable_member
-from partners.service_reading import READS, Seen
+from partners.services import reading as service_reading
+from partners.services.reading import READS, Seen
 from partners.tables import ServiceState
 from schema.catalogue import Perk, perks_by_id
 from schema.context import Info

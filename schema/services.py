@@ -7,11 +7,13 @@ from typing import Protocol
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from partners import service_approvals, services, tables
+from partners import tables
 from partners.facts import Refusal, RefusalCode
 from partners.forms import FormFault
-from partners.service_approvals import Means
-from partners.service_matters import Asked
+from partners.services import answers as services
+from partners.services import approvals as service_approvals
+from partners.services.approvals import Means
+from partners.services.matters import Asked
 from schema.context import Context, Info
 from schema.ids import SERVICE, read_id
 from schema.outcomes import Refused, UserError, user_error

@@ -13,8 +13,8 @@ from examples.complete_journey.club import Club
 from gateway.app import Service
 from gateway.audit_files import export_log, verify_log
 from partners.laws import check_laws
+from partners.laws.log import check_log
 from partners.log import origin_of, verifier_of
-from partners.log_laws import check_log
 
 LIST = """query ($after: String) {
   redemptions(first: 100, after: $after) { nodes { id tier perk { handle } } pageInfo { hasNextPage endCursor } }

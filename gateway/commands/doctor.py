@@ -20,7 +20,7 @@ from partners import tables
 from partners.errors import PerksError
 from partners.keys import derive_keys
 from partners.laws import check_laws
-from partners.log_laws import check_log
+from partners.laws.log import check_log
 from partners.programme import ProgrammeInvalid, read_programme
 
 POSTGRESQL_MIN = 15

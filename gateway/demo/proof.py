@@ -12,8 +12,8 @@ from gateway.demo.walk import Step, Walk, wrapped
 from gateway.settings import Settings
 from partners.keys import derive_keys
 from partners.laws import Finding, check_laws
+from partners.laws.log import check_log
 from partners.log import origin_of, verifier_of
-from partners.log_laws import check_log
 
 SEQUENCER_TRIES_MAX = 200  # ten seconds: the log follows within one, but the machine may be busy
 

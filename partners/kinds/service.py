@@ -1,4 +1,4 @@
-"""SERVICE: Something bespoke: a form, a thread and clocks (partners/services.py)."""
+"""SERVICE: Something bespoke: a form, a thread and clocks (partners/services/)."""
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum

@@ -160,7 +160,8 @@ class Policy(SQLModel, table=True):
     """One version of a perk's rules, kept for ever so that an old decision can be explained.
 
     The rest is made of the rules, so that a question reads nothing that they don't need: how far back (in seconds;
-    null: not at all) uses are counted for the member, the household and the device, and which other facts.
+    null: not at all) uses are counted for the member, the household and the device, and which other facts. Its periods
+    are of `time_zone` (null: the perk's), which makes a new version when it changes.
     """
 
     __tablename__ = "policy"
@@ -175,6 +176,7 @@ class Policy(SQLModel, table=True):
     household_window: int | None = Field(default=None, sa_type=sa.BigInteger)
     device_window: int | None = Field(default=None, sa_type=sa.BigInteger)
     needs: list[str] = texts()
+    time_zone: str | None = text(nullable=True, default=None)
 
 
 class Capacity(SQLModel, table=True):

@@ -56,7 +56,7 @@ class Message(SQLModel, table=True):
 
 
 class ServiceState(StrEnum):
-    """The way of a bespoke request; partners/services.py says who may take which step."""
+    """The way of a bespoke request; partners/services/ says who may take which step."""
 
     DRAFT = "DRAFT"
     SUBMITTED = "SUBMITTED"

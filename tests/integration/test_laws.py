@@ -10,7 +10,7 @@ import orjson
 import pytest
 from asyncpg import Connection
 
-from gateway.database import open_database
+from gateway.database import Database, open_database
 from partners import catalogue, tables
 from partners.actors import SYSTEM
 from partners.eligibility import decide
@@ -18,9 +18,9 @@ from partners.facts import Circumstances
 from partners.holds import extend_hold
 from partners.keys import Keys
 from partners.laws import CHECKS, Finding, check_laws
+from partners.laws.log import CHECKS as LOG_CHECKS
+from partners.laws.log import check_log
 from partners.log import sequence
-from partners.log_laws import CHECKS as LOG_CHECKS
-from partners.log_laws import check_log
 from partners.perk_settings import PerkSettings
 from partners.programme import Programme
 from partners.references import PerkRef
@@ -193,6 +193,25 @@ async def history(
     assert (await club.claim(await club.member(), free)).outcome == "REFUSED"  # and its entry waits in the outbox
     yield club
     await opened.engine.dispose()
+
+
+async def test_another_time_zone_makes_another_policy_and_breaks_no_law(
+    empty_database: Database, programme: Programme, keys: Keys, now: datetime
+) -> None:
+    """What was claimed in the former zone's periods is judged by them."""
+    club = Club(empty_database, programme, keys, now.replace(hour=11, minute=30))
+    perk = await club.perk(rules=[{"kind": "allowance", "period": "DAY", "otherwise": 1}])
+    member = await club.member(club.partners[perk.partner_id])
+    late = club.now.replace(hour=23, minute=30)
+    for at in (late, late + timedelta(hours=1)):  # two days in UTC, one in Los Angeles
+        await club.redeemed(await club.hold(member, perk, now=at), now=at)
+    async with empty_database.sessions.begin() as session:
+        offer = await catalogue.lock_offer(session, PerkRef(id=perk.id), SYSTEM)
+        settings = offer.changed(time_zone="America/Los_Angeles")
+        changed = await catalogue.update_perk(session, offer, settings, programme=programme, actor=SYSTEM, now=now)
+    assert (changed.policy.version, changed.policy.time_zone) == (2, "America/Los_Angeles")
+    async with empty_database.connection() as connection:
+        assert await check_laws(connection, late) == []
 
 
 async def scarce_things(club: Club, partner: tables.Partner) -> None:

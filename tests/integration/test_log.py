@@ -19,8 +19,8 @@ from gateway.database import Database, open_database
 from gateway.sequencer import keep_sequencing
 from partners.errors import Conflict, NotFound
 from partners.keys import Keys
+from partners.laws.log import check_log
 from partners.log import Checkpoint, open_checkpoint, sequence, sign_checkpoint, verifier_of
-from partners.log_laws import check_log
 from partners.merkle import root_of
 
 ORIGIN = "perks.example/log"

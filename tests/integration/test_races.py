@@ -166,9 +166,7 @@ class Storm:
             )
             return
         reference = PerkRef(id=self.dice.choice(list(self.club.perks)))
-        settings = PerkSettings(
-            "A perk", "UTC", units=self.dice.randint(8, 30), hold_seconds=60, rules=[MONTHLY]
-        )
+        settings = PerkSettings("A perk", "UTC", units=self.dice.randint(8, 30), hold_seconds=60, rules=[MONTHLY])
         async with self.club.database.sessions.begin() as session:
             offer = await catalogue.lock_offer(session, reference, SYSTEM)
             try:

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import event
 
 from gateway.database import Database
-from partners import service_reading, tables
+from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.references import Asker
-from partners.service_reading import RequestFilter, Seen
+from partners.services import reading as service_reading
+from partners.services.reading import RequestFilter, Seen
 from partners.tables import PerkKind, ServiceState
 from partners.threads import clocks
 from tests.factories import STAFF, Club, member_actor, partner_actor

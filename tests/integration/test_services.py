@@ -16,15 +16,18 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from gateway.database import Database
-from partners import service_approvals, service_openings, services, tables
+from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.errors import BadInput, Conflict, KeyReused, NotFound
 from partners.facts import Refusal
 from partners.redemptions import Return, reverse_redemption
 from partners.references import Asker, MemberRef, PerkRef
-from partners.service_approvals import Means
-from partners.service_matters import Asked
-from partners.service_openings import OPEN_MAX, Opened, Opening
+from partners.services import answers as services
+from partners.services import approvals as service_approvals
+from partners.services import openings as service_openings
+from partners.services.approvals import Means
+from partners.services.matters import Asked
+from partners.services.openings import OPEN_MAX, Opened, Opening
 from partners.tables import PartnerState, PerkKind, PerkState
 from partners.threads import Said
 from tests.factories import STAFF, Club, member_actor, partner_actor

@@ -13,7 +13,7 @@ from gateway.app import Service, open_service
 from gateway.settings import Settings
 from partners.keys import Keys
 from partners.laws import check_laws
-from partners.log_laws import check_log
+from partners.laws.log import check_log
 from tests.factories import Club
 from tests.history import judge
 from tests.storms.arena import Arena, lay_out

@@ -9,7 +9,7 @@ import pytest
 from partners.facts import Circumstances, Facts, MemberFacts, PerkFacts
 from partners.kinds.service import Service, Trust
 from partners.kinds.shape import read_model
-from partners.service_steps import ENDS, LIVE, STEPS
+from partners.services.steps import ENDS, LIVE, STEPS
 from partners.tables import MemberState, ServiceState
 
 RANKS = {"member": 1, "silver": 2, "gold": 3, "black": 4}

@@ -5,7 +5,7 @@ from typing import Any
 
 from asyncpg import Connection
 
-from partners.law_checks import Check, Finding, find, snapshot
+from partners.laws.checks import Check, Finding, find, snapshot
 from partners.log import Checkpoint, NoteInvalid, note_text, open_checkpoint, verifier_of
 from partners.merkle import CompactRange
 

@@ -1,6 +1,6 @@
 """Law 6, every change has its audit entry and every entry its change, and law 0, nothing refers to nothing."""
 
-from partners.law_checks import Check
+from partners.laws.checks import Check
 
 CHECKS = (
     Check(

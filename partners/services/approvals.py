@@ -24,8 +24,8 @@ from partners.policies import faulty
 from partners.redemptions import REASON_LENGTH_MAX, Return, confirm_hold, reverse_redemption
 from partners.references import MemberRef, PerkRef
 from partners.reviews import came_too_fast, open_review
-from partners.service_matters import Asked, Matter, barred, conclude, lock_request, wrong_state
-from partners.service_steps import APPROVE, CANCEL, QUOTED
+from partners.services.matters import Asked, Matter, barred, conclude, lock_request, wrong_state
+from partners.services.steps import APPROVE, CANCEL, QUOTED
 from partners.tables import Bearer
 from partners.tables.columns import new_id
 from partners.threads import UNWRITABLE, Said, say

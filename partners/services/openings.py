@@ -21,11 +21,11 @@ from partners.idempotency import fingerprint
 from partners.kinds.service import Approval, Service
 from partners.policies import faulty
 from partners.references import Asker, MemberRef, PerkRef
-from partners.service_approvals import DESK, Means, bare, decided, redeem
-from partners.service_matters import Asked, Matter, barred, conclude, lock_request
-from partners.service_reading import reach
-from partners.service_steps import APPROVE, DRAFT, DRAW_UP, SUBMIT, UNDECIDED, Step
-from partners.services import amount_faults
+from partners.services.answers import amount_faults
+from partners.services.approvals import DESK, Means, bare, decided, redeem
+from partners.services.matters import Asked, Matter, barred, conclude, lock_request
+from partners.services.reading import reach
+from partners.services.steps import APPROVE, DRAFT, DRAW_UP, SUBMIT, UNDECIDED, Step
 from partners.tables import PerkKind, PerkState
 from partners.tables.columns import new_id
 from partners.threads import open_thread

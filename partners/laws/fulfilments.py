@@ -1,6 +1,6 @@
 """What was promised and what came of it: each step on record, nobody let in twice, no address kept for nothing."""
 
-from partners.law_checks import Check
+from partners.laws.checks import Check
 
 CHECKS = (
     Check(

@@ -1,7 +1,7 @@
 """ADD A LAW'S CHECK HERE, to the list of its law: what must hold of a live database.
 
 All run in one read-only snapshot, so that claims may go on meanwhile. The laws have the numbers of
-docs/architecture.md; law 7 is in partners/log_laws.py.
+docs/architecture.md; law 7 is in partners/laws/log.py.
 """
 
 from datetime import datetime
@@ -9,12 +9,12 @@ from typing import Any
 
 from asyncpg import Connection
 
-from partners import law_counts, law_fulfilments, law_records, law_steps
-from partners.law_checks import Check, Finding, find, snapshot
+from partners.laws import counts, fulfilments, records, steps
+from partners.laws.checks import Check, Finding, find, snapshot
 
 __all__ = ["CHECKS", "Check", "Finding", "check_laws"]
 
-CHECKS = (*law_counts.CHECKS, *law_steps.CHECKS, *law_records.CHECKS, *law_fulfilments.CHECKS)
+CHECKS = (*counts.CHECKS, *steps.CHECKS, *records.CHECKS, *fulfilments.CHECKS)
 
 
 async def check_laws(connection: "Connection[Any]", now: datetime) -> list[Finding]:

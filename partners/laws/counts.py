@@ -1,6 +1,6 @@
 """Laws 1, 2 and 5: capacity and allowances are never exceeded; what is taken was held and did not come back."""
 
-from partners.law_checks import Check
+from partners.laws.checks import Check
 
 CHECKS = (
     Check(

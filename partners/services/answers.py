@@ -1,6 +1,6 @@
 """Bespoke requests, step by step: quoted, declined, recalled, scheduled, fulfilled, assigned and talked about.
 
-Every step names the revision that its caller has seen. Those that move units are in partners/service_approvals.py.
+Every step names the revision that its caller has seen. Those that move units are in partners/services/approvals.py.
 """
 
 from datetime import datetime, timedelta
@@ -12,8 +12,8 @@ from partners.facts import Refusal, RefusalCode
 from partners.fulfilments import SCHEDULE_MAX, Update
 from partners.policies import faulty
 from partners.rules import AMOUNT_MAX
-from partners.service_matters import Asked, Matter, barred, conclude, lock_request
-from partners.service_steps import ASSIGN, DECLINE, FULFIL, QUOTE, RECALL, SAY, SCHEDULE, Step
+from partners.services.matters import Asked, Matter, barred, conclude, lock_request
+from partners.services.steps import ASSIGN, DECLINE, FULFIL, QUOTE, RECALL, SAY, SCHEDULE, Step
 from partners.tables import FulfilmentState
 from partners.threads import UNWRITABLE, Said, check_owner, check_said, note_answer, say, wait_for_member
 from partners.values import value

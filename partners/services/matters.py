@@ -16,8 +16,8 @@ from partners.facts import Refusal, RefusalCode
 from partners.kinds.service import Service
 from partners.redemptions import consents_to
 from partners.references import Asker
-from partners.service_reading import reach
-from partners.service_steps import ENDS, SUBMIT, Step
+from partners.services.reading import reach
+from partners.services.steps import ENDS, SUBMIT, Step
 from partners.tables import MemberState, PartnerState, PerkState
 from partners.threads import hear_member, note_answer, note_end
 from partners.values import value

@@ -1,6 +1,6 @@
 """Laws 3 and 4: a key acts at most once, and every hold, redemption, offer and right ends once and as it began."""
 
-from partners.law_checks import Check
+from partners.laws.checks import Check
 
 CHECKS = (
     Check(

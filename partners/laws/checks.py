@@ -64,11 +64,13 @@ WITH moment AS (
       THEN 'household ' || h.household ELSE h.member_id::text END AS subject,
     CASE d.measure WHEN 'amount' THEN h.counted_amount ELSE h.counted END AS n,
     CASE WHEN a.perk_id IS NOT NULL THEN coalesce((a.units ->> h.tier)::bigint, a.otherwise) END AS allowed,
-    CASE d.period WHEN 'EVER' THEN NULL WHEN 'ROLLING' THEN NULL WHEN 'WEEK' THEN date_trunc('week',
-        (h.held_at AT TIME ZONE p.time_zone) - make_interval(days => array_position(ARRAY['MONDAY', 'TUESDAY',
-          'WEDNESDAY', 'THURSDAY', 'FRIDAY', 'SATURDAY', 'SUNDAY'], d.week_starts) - 1))
-      ELSE date_trunc(lower(d.period), h.held_at AT TIME ZONE p.time_zone) END AS bucket
+    CASE d.period WHEN 'EVER' THEN NULL WHEN 'ROLLING' THEN NULL ELSE z.zone || CASE d.period
+      WHEN 'WEEK' THEN date_trunc('week', (h.held_at AT TIME ZONE z.zone) - make_interval(days => array_position(
+        ARRAY['MONDAY', 'TUESDAY', 'WEDNESDAY', 'THURSDAY', 'FRIDAY', 'SATURDAY', 'SUNDAY'], d.week_starts) - 1))
+      ELSE date_trunc(lower(d.period), h.held_at AT TIME ZONE z.zone) END END AS bucket
   FROM hold h JOIN perk p ON p.id = h.perk_id
+  LEFT JOIN policy y ON y.perk_id = h.perk_id AND y.version = h.policy_version
+  CROSS JOIN LATERAL (SELECT coalesce(y.time_zone, p.time_zone) AS zone) AS z
   JOIN (SELECT DISTINCT perk_id, period, hours, week_starts, per, measure, nth FROM allowance) AS d
     ON d.perk_id = h.perk_id
   LEFT JOIN allowance a ON a.version = h.policy_version
