@@ -123,6 +123,7 @@ def plan_offers(line: Line, verdicts: Mapping[UUID, Verdict]) -> Plan:
     offers: list[Entry] = []
     ends: list[Entry] = []
     blocked: set[UUID | None] = set()
+    standing = False  # the perk opens or closes while they are asked one after another: nobody overtakes by that
     for place, entry in enumerate(line.entries):
         if not any(left.values()):
             break
@@ -134,10 +135,11 @@ def plan_offers(line: Line, verdicts: Mapping[UUID, Verdict]) -> Plan:
             ends.append(entry)
         if verdict.turn in (Turn.ENDS, Turn.PASSED) or entry.option_id in blocked:
             continue
+        standing = standing or verdict.turn is Turn.STANDS
         room = sum(left[pool] for pool in verdict.reach)
         if entry.units <= room:
             drawn = draw(left, verdict.reach, entry.units)
-            if verdict.turn is Turn.MAY:
+            if not standing:
                 offers.append(entry)
                 continue
         elif not line.waitlist.skip and entry.option_id in line.held_options:

@@ -261,8 +261,8 @@ def test_the_doctor_finds_a_sound_database_sound_and_names_each_broken_law(perks
     done = perks("doctor")
     assert done.code == 1
     assert [line for line in done.out.splitlines() if line.startswith("broken")] == [
-        "broken  law 5 capacity_not_conserved: what a perk has taken is not what is held and confirmed less what was"
-        f" restocked (1: {perks.query('SELECT id FROM perk')[0][0]})"
+        "broken  law 5 capacity_not_conserved: what a perk has taken is not what is held and confirmed less what came"
+        f" back (1: {perks.query('SELECT id FROM perk')[0][0]})"
     ]
     assert perks("doctor", "--json").json["sound"] is False
 

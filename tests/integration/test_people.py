@@ -10,8 +10,8 @@ from tests.commands import Perks
 def test_people_of_every_kind_are_added_listed_and_replaced(perks: Perks) -> None:
     assert perks("partners", "add", "velo", "--name", "Velo Club").code == 0
     perks.query(
-        "INSERT INTO member (id, external_id, state, joined_at, created_at, audit_salt, version)"
-        " VALUES (gen_random_uuid(), 'm-1', 'ACTIVE', now(), now(), '\\x00', 1)"
+        "INSERT INTO member (id, external_id, state, joined_at, created_at, audit_salt, version, labels, score,"
+        " reviews) VALUES (gen_random_uuid(), 'm-1', 'ACTIVE', now(), now(), '\\x00', 1, '{}', 0, '{}')"
     )
     assert perks("people", "add", "ines", "--name", "Ines", "--member", "m-1").code == 0
     assert perks("people", "add", "marc", "--name", "Marc", "--partner", "velo", "--scope", "devices:enrol").code == 0

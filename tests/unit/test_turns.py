@@ -95,35 +95,28 @@ def test_no_limit_is_enough_for_everybody_and_nothing_is_kept_of_it() -> None:
     assert plan.kept == {0: 0}
 
 
+POOLS = (0, 1, 2, 3)  # two of each option: no two options share one
+REACHES = {OPTIONS[0]: [(0,), (1,), (1, 0), ()], OPTIONS[1]: [(2,), (3,), (3, 2), ()]}
 LINES = st.lists(
-    st.tuples(
-        st.sampled_from(list(Turn)),
-        st.integers(1, 4),
-        st.sampled_from([(0,), (1,), (1, 0), ()]),
-        st.sampled_from(OPTIONS),
-    ),
+    st.tuples(st.sampled_from(list(Turn)), st.integers(1, 4), st.sampled_from(range(4)), st.sampled_from(OPTIONS)),
     max_size=12,
 )
+STOCK = st.tuples(*(st.integers(0, 6) for _ in POOLS))
 
 
-@given(
-    LINES,
-    st.tuples(st.integers(0, 6), st.integers(0, 6)),
-    st.tuples(st.integers(0, 6), st.integers(0, 6)),
-    st.booleans(),
-)
+@given(LINES, STOCK, STOCK, st.booleans())
 def test_the_order_holds_and_nothing_is_left_that_somebody_may_have(
-    waiting: list[tuple[Turn, int, tuple[int, ...], UUID]],
-    free: tuple[int, int],
-    kept: tuple[int, int],
-    skip: bool,
+    waiting: list[tuple[Turn, int, int, UUID]], free: tuple[int, ...], kept: tuple[int, ...], skip: bool
 ) -> None:
     entries = [entry(place + 1, option, units) for place, (_, units, _, option) in enumerate(waiting)]
-    verdicts = {one.id: verdict(turn, reach) for one, (turn, _, reach, _) in zip(entries, waiting, strict=True)}
+    verdicts = {
+        one.id: verdict(turn, REACHES[option][reach])
+        for one, (turn, _, reach, option) in zip(entries, waiting, strict=True)
+    }
     whole = replace(line(entries, dict(enumerate(free)), skip=skip), kept=dict(enumerate(kept)))
     plan = plan_offers(whole, verdicts)
     assert plan.kept is not None
-    left = {pool: free[pool] + kept[pool] for pool in (0, 1)}
+    left = {pool: free[pool] + kept[pool] for pool in POOLS}
     offered = set(numbers(plan.offers))
     assert numbers(plan.offers) == sorted(offered)
     for one in plan.offers:
@@ -134,12 +127,13 @@ def test_the_order_holds_and_nothing_is_left_that_somebody_may_have(
             left[pool] -= drawn
             wanted -= drawn
         assert wanted == 0  # there was enough for it when its turn came
-    assert all(plan.kept[pool] <= left[pool] for pool in (0, 1))
-    remaining = {pool: left[pool] - plan.kept[pool] for pool in (0, 1)}
+    assert all(plan.kept[pool] <= left[pool] for pool in POOLS)
+    remaining = {pool: left[pool] - plan.kept[pool] for pool in POOLS}
     blocked = {one.option_id for one in entries if skip is False and is_short(one, verdicts, left)}
+    stands = next((one.id.int for one in entries if verdicts[one.id].turn is Turn.STANDS), len(entries) + 1)
     for one in entries:
         turn = verdicts[one.id].turn
-        if turn is Turn.MAY and one.id.int not in offered and one.option_id not in blocked:
+        if turn is Turn.MAY and one.id.int not in offered and one.option_id not in blocked and one.id.int < stands:
             assert one.units > sum(remaining[pool] for pool in verdicts[one.id].reach)
 
 
