@@ -97,8 +97,10 @@ STANDING: tuple[Standing, ...] = (membership, review, consent, partner, publicat
 
 def standing_changes(facts: Facts) -> tuple[datetime | None, ...]:
     """Instants at which one of these may answer differently with no event but time."""
-    released = [until for pool in facts.perk.pools for _, until in pool.schedule]
+    released: list[datetime | None] = [until for pool in facts.perk.pools for _, until in pool.schedule]
     if facts.perk.waiting:
-        released += [until + HEAD_START for until in released]
+        released += [until + HEAD_START for pool in facts.perk.pools for _, until in pool.schedule]
+    if released:
+        released.append(facts.member.tier_ends_at)  # and with it the pools that are kept for the tier
     cut_offs = (option.closes_at for option in facts.perk.options)
     return (facts.perk.opens_at, facts.perk.closes_at, facts.member.consent_expires_at, *released, *cut_offs)

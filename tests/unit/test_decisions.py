@@ -222,8 +222,12 @@ BLACK_UNTIL_TOMORROW: dict[str, Any] = {"tier": "black", "ends_at": NOW + timede
 EARLY = EarlyAccess(until=date(2026, 11, 20), tier="black")
 
 
+KEPT_FOR_BLACK = PerkFacts(units=1, pools=(PoolFacts(0, None, 1, 0, 0, (("black", NOW + timedelta(days=2)),)),))
+
+
 @settings(max_examples=300)
 @given(worlds(), st.floats(0, 1))
+@example(world(perk=KEPT_FOR_BLACK, **BLACK_UNTIL_TOMORROW), 1.0)
 @example(world(EARLY, **BLACK_UNTIL_TOMORROW), 0.5)
 @example(world(Allowance(period="EVER", units={"black": 1}), **BLACK_UNTIL_TOMORROW), 0.5)
 def test_the_same_facts_get_the_same_answer_until_it_says_it_may_change(world: World, share: float) -> None:
