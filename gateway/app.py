@@ -36,7 +36,7 @@ from gateway.waitlists import Promoter, keep_promoting
 from partners.errors import PerksError
 from partners.feeds import Feeds
 from partners.keys import Keys, derive_keys
-from partners.log import origin_of
+from partners.notes import origin_of
 from partners.programme import Programme, keep_programme, read_programme, require_programme
 from schema.context import Resources, open_resources
 from schema.http import GraphQLEndpoint

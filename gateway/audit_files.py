@@ -15,8 +15,8 @@ from asyncpg import Connection
 
 from gateway.database import Database
 from partners.errors import Conflict, NotFound
-from partners.log import Checkpoint, NoteInvalid, Verifier, open_checkpoint
 from partners.merkle import CompactRange, leaf_hash
+from partners.notes import Checkpoint, NoteInvalid, Verifier, open_checkpoint
 
 FILE_NAME = "log.jsonl"
 LEAVES_AT_ONCE = 5_000

@@ -14,7 +14,7 @@ from gateway.app import Service
 from gateway.audit_files import export_log, verify_log
 from partners.laws import check_laws
 from partners.laws.log import check_log
-from partners.log import origin_of, verifier_of
+from partners.notes import origin_of, verifier_of
 
 LIST = """query ($after: String) {
   redemptions(first: 100, after: $after) { nodes { id tier perk { handle } } pageInfo { hasNextPage endCursor } }

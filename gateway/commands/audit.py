@@ -11,7 +11,8 @@ from gateway.running import addressed, kept_secret
 from gateway.settings import SettingsInvalid, read_settings
 from partners.errors import BadInput
 from partners.keys import derive_keys
-from partners.log import Checkpoint, NoteInvalid, Verifier, note_text, origin_of, sequence, verifier_of
+from partners.log import sequence
+from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, origin_of, verifier_of
 
 if TYPE_CHECKING:
     from gateway.app import Service

@@ -13,7 +13,7 @@ from gateway.settings import Settings
 from partners.keys import derive_keys
 from partners.laws import Finding, check_laws
 from partners.laws.log import check_log
-from partners.log import origin_of, verifier_of
+from partners.notes import origin_of, verifier_of
 
 SEQUENCER_TRIES_MAX = 200  # ten seconds: the log follows within one, but the machine may be busy
 

@@ -6,8 +6,8 @@ from typing import Any
 from asyncpg import Connection
 
 from partners.laws.checks import Check, Finding, find, snapshot
-from partners.log import Checkpoint, NoteInvalid, note_text, open_checkpoint, verifier_of
 from partners.merkle import CompactRange
+from partners.notes import Checkpoint, NoteInvalid, note_text, open_checkpoint, verifier_of
 
 HASHES_AT_ONCE = 10_000
 

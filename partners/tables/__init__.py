@@ -27,12 +27,24 @@ from partners.tables.claims import (
     WaitlistState,
 )
 from partners.tables.columns import metadata
+from partners.tables.exports import Export, ExportFormat, ExportKind, ExportPart, ExportState
 from partners.tables.fulfilments import CheckIn, Fulfilment, FulfilmentMethod
+from partners.tables.log import LogHead, LogKey, LogLeaf, LogNode, Outbox, WitnessedCheckpoint
 from partners.tables.people import IS_GRANTED, Activity, Consent, ConsentState, Member, MemberAlias, MemberState, Pass
 from partners.tables.programme import AssignmentCause, Programme, Tier, TierAssignment
-from partners.tables.records import AuditEntry, Disclosure, DisclosureKind, LogHead, LogLeaf, Outbox
+from partners.tables.records import AuditEntry, Disclosure, DisclosureKind
 from partners.tables.rights import AccessGrant, AccessState, AccessUse
 from partners.tables.services import Message, MessageAuthor, Review, ReviewState, ServiceRequest, ServiceState, Thread
+from partners.tables.webhooks import (
+    EndpointState,
+    MessageState,
+    SecretKind,
+    WebhookCursor,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookMessage,
+    WebhookSecret,
+)
 
 __all__ = [
     "IS_GRANTED",
@@ -49,6 +61,12 @@ __all__ = [
     "ConsentState",
     "Disclosure",
     "DisclosureKind",
+    "EndpointState",
+    "Export",
+    "ExportFormat",
+    "ExportKind",
+    "ExportPart",
+    "ExportState",
     "Fulfilment",
     "FulfilmentMethod",
     "FulfilmentState",
@@ -56,12 +74,15 @@ __all__ = [
     "HoldState",
     "IdempotencyKey",
     "LogHead",
+    "LogKey",
     "LogLeaf",
+    "LogNode",
     "Member",
     "MemberAlias",
     "MemberState",
     "Message",
     "MessageAuthor",
+    "MessageState",
     "Outbox",
     "Partner",
     "PartnerKind",
@@ -80,6 +101,7 @@ __all__ = [
     "Reversal",
     "Review",
     "ReviewState",
+    "SecretKind",
     "ServiceRequest",
     "ServiceState",
     "Stock",
@@ -88,5 +110,11 @@ __all__ = [
     "TierAssignment",
     "WaitlistEntry",
     "WaitlistState",
+    "WebhookCursor",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookMessage",
+    "WebhookSecret",
+    "WitnessedCheckpoint",
     "metadata",
 ]

@@ -10,10 +10,11 @@ from partners.tables.columns import UUID, datetime, digest, identity, moment, on
 
 
 class MemberState(StrEnum):
-    """A suspended member keeps everything and may use nothing."""
+    """A suspended member keeps everything and may use nothing; of an erased one only counts and the log are left."""
 
     ACTIVE = "ACTIVE"
     SUSPENDED = "SUSPENDED"
+    ERASED = "ERASED"
 
 
 class Member(SQLModel, table=True):
@@ -42,6 +43,7 @@ class Member(SQLModel, table=True):
     labels: list[str] = texts()
     score: int = Field(default=0, sa_type=sa.BigInteger)
     reviews: list[UUID] = Field(default_factory=list, sa_type=pg.ARRAY(sa.Uuid), nullable=False)
+    erased_at: datetime | None = moment(nullable=True, default=None)
 
 
 class MemberAlias(SQLModel, table=True):

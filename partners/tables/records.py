@@ -1,4 +1,4 @@
-"""The record of everything: audit entries, the outbox they leave through, and their place in the log."""
+"""The record of everything: audit entries of what changed, and disclosures of what partners were told."""
 
 from enum import StrEnum
 
@@ -21,6 +21,9 @@ class AuditEntry(SQLModel, table=True):
         sa.Index("ix_audit_entry_perk", "perk_id", "id"),
         sa.Index("ix_audit_entry_member", "member_id", "id"),
         sa.Index("ix_audit_entry_subject", "subject_id", "id"),
+        sa.Index("ix_audit_entry_action", "action", "id"),
+        sa.Index("ix_audit_entry_actor", "actor_id", "id"),
+        sa.Index("ix_audit_entry_refused", "id", postgresql_where=sa.text("outcome = 'REFUSED'")),
     )
 
     id: UUID = identity()
@@ -65,35 +68,3 @@ class Disclosure(SQLModel, table=True):
     client_id: str = text()
     kind: str = state()
     perk_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
-
-
-class Outbox(SQLModel, table=True):
-    """An entry that the sequencer has not taken yet; it takes by DELETE, so that none is ever passed over."""
-
-    __tablename__ = "outbox"
-
-    entry_id: UUID = Field(primary_key=True, sa_type=sa.Uuid)
-    leaf_hash: bytes = digest()
-
-
-class LogLeaf(SQLModel, table=True):
-    """The place of an entry in the transparency log: index 0, 1, 2, … without a gap."""
-
-    __tablename__ = "log_leaf"
-
-    index: int = Field(primary_key=True, sa_type=sa.BigInteger, sa_column_kwargs={"autoincrement": False})
-    entry_id: UUID = Field(unique=True, sa_type=sa.Uuid)
-    leaf_hash: bytes = digest()
-
-
-class LogHead(SQLModel, table=True):
-    """The sequencer's one row: how many leaves are in the tree, the roots of its full subtrees from large to
-    small (the compact range), and the last signed checkpoint. Its lock makes the sequencer the only one."""
-
-    __tablename__ = "log_head"
-    __table_args__ = (sa.CheckConstraint("id = 1", name="only_one"),)
-
-    id: int = Field(default=1, primary_key=True)
-    size: int = Field(default=0, sa_type=sa.BigInteger)
-    frontier: bytes = digest(default=b"")
-    checkpoint: str = text(default="")

@@ -23,7 +23,7 @@ from gateway.cli import app, run
 from gateway.database import open_database
 from gateway.migrations import newest
 from gateway.running import ANNOUNCEMENT
-from partners.log import verifier_of
+from partners.notes import verifier_of
 from schema.root import SCHEMA
 from tests.commands import Perks, ended, start
 

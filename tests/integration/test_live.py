@@ -24,7 +24,8 @@ from partners import live
 from partners.feeds import Seen
 from partners.keys import Keys
 from partners.live import Availability
-from partners.log import BATCH_MAX, origin_of, sequence
+from partners.log import BATCH_MAX, sequence
+from partners.notes import origin_of
 from partners.programme import Programme
 from tests.commands import ended, start
 from tests.factories import Club

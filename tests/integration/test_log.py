@@ -20,8 +20,9 @@ from gateway.sequencer import keep_sequencing
 from partners.errors import Conflict, NotFound
 from partners.keys import Keys
 from partners.laws.log import check_log
-from partners.log import Checkpoint, open_checkpoint, sequence, sign_checkpoint, verifier_of
+from partners.log import sequence
 from partners.merkle import root_of
+from partners.notes import Checkpoint, open_checkpoint, sign_checkpoint, verifier_of
 
 ORIGIN = "perks.example/log"
 AWKWARD = 'client "é" \\ \b\f\n\r\t\x01\x1f\x7f \u2028 😀 </script>'

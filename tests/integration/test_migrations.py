@@ -24,7 +24,7 @@ async def test_the_tables_need_no_further_migration(database: Database) -> None:
 
     async with database.engine.connect() as connection:
         await connection.run_sync(check)
-    assert newest() == "0003"
+    assert newest() == "0004"
 
 
 async def test_down_and_up_again(new_database: Callable[[], Awaitable[str]]) -> None:

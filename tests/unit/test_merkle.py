@@ -5,7 +5,8 @@ from hashlib import sha256
 import pytest
 
 from partners.errors import BadInput
-from partners.log import (
+from partners.merkle import EMPTY_ROOT, CompactRange, leaf_hash, node_hash, root_of
+from partners.notes import (
     Checkpoint,
     NoteInvalid,
     Verifier,
@@ -16,7 +17,6 @@ from partners.log import (
     sign_note,
     verifier_of,
 )
-from partners.merkle import EMPTY_ROOT, CompactRange, leaf_hash, node_hash, root_of
 
 # The leaves and roots that implementations of RFC 6962 test themselves with.
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
