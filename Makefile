@@ -31,8 +31,8 @@ lint: $(INSTALLED)
 
 lock: $(INSTALLED)  ## pin every dependency with its hashes; no registry is named
 	@$(BIN)/pip install -qq uv
-	@$(PIN) --extra embedded --group build -o requirements.lock
-	@$(PIN) --extra embedded --group build --group dev -c requirements.lock -o requirements-dev.lock
+	@$(PIN) --extra embedded --extra parquet --group build -o requirements.lock
+	@$(PIN) --extra embedded --extra parquet --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 $(RUNTIME): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Perks Gateway needs Python 3.11 or newer, found " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
