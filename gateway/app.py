@@ -24,19 +24,20 @@ from gateway import code_uploads, health, pages
 from gateway.announcer import Announcer, open_announcer
 from gateway.database import Database, open_database
 from gateway.door import Door
+from gateway.erasing import keep_erasing
+from gateway.high_water import HighWater
 from gateway.housekeeping import keep_closing, keep_pruning, keep_scoring, keep_sweeping
 from gateway.live import News, open_news
 from gateway.migrations import require_migrated
 from gateway.outside import Outside, open_outside
 from gateway.rate_limits import RateLimits
-from gateway.sequencer import keep_sequencing
+from gateway.sequencer import keep_sequencing, sequencer_of
 from gateway.settings import Settings, SettingsInvalid
 from gateway.settling import keep_settling
 from gateway.waitlists import Promoter, keep_promoting
 from partners.errors import PerksError
 from partners.feeds import Feeds
-from partners.keys import Keys, derive_keys
-from partners.notes import origin_of
+from partners.keys import Keys
 from partners.programme import Programme, keep_programme, read_programme, require_programme
 from schema.context import Resources, open_resources
 from schema.http import GraphQLEndpoint
@@ -74,6 +75,7 @@ class Service:
     proofs: Proofs
     outside: Outside
     news: News
+    high_water: HighWater
     clock: Clock
 
 
@@ -104,7 +106,7 @@ async def open_service(
         await ring.load(clock())
         announcer = await closing.enter_async_context(open_announcer(database, settings.redis_url, secret, ring, clock))
         limits = RateLimits(cache)
-        keys = derive_keys(secret)
+        keys = settings.keys
         feeds = Feeds(clock, tell_of_reading)
         resources = resources_on(database, programme, keys, limits, feeds)
         closing.push_async_callback(resources.claims.close)
@@ -125,8 +127,14 @@ async def open_service(
             Proofs(cache, secret, settings.address),
             await closing.enter_async_context(open_outside(settings, database.reading)),
             await closing.enter_async_context(open_news(database, settings.redis_url, secret, feeds)),
+            high_water_of(settings, database),
             clock,
         )
+
+
+def high_water_of(settings: Settings, database: Database) -> HighWater:
+    """The mark that this host keeps of the database's log."""
+    return HighWater(settings.data_folder, database.engine.url.database or "default")
 
 
 def open_cache(address: str) -> Redis:
@@ -172,16 +180,11 @@ async def working(service: Service) -> AsyncIterator[None]:
         "pruner": keep_pruning(
             service.database, timedelta(days=service.settings.disclosures_kept_days), service.clock, stop
         ),
+        "eraser": keep_erasing(service.database, service.clock, stop),
         "scorer": keep_scoring(service.database, service.programme, service.clock, stop),
         "publisher": service.announcer.keep_publishing(stop),
         "follower": service.announcer.keep_following(stop),
-        "sequencer": keep_sequencing(
-            service.database,
-            service.keys.log,
-            origin_of(service.settings.address),
-            stop,
-            grown=service.news.announce,
-        ),
+        "sequencer": keep_sequencing(sequencer_of(service), stop, grown=service.news.announce),
         "news publisher": service.news.keep_publishing(stop),
         "news follower": service.news.keep_following(stop),
         "news reader": service.news.keep_reading(stop),

@@ -1,28 +1,45 @@
 """The `perks` command: what goes wrong is told in one line, with exit code 1, or 2 when it was used wrongly."""
 
-import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Annotated, Any
+from typing import Any, ClassVar
 
-import structlog
 import typer
 
-from gateway.commands import audit, clients, codes, imports, keys, partners, people, schema, tokens
-from gateway.commands.demo import demo
-from gateway.commands.doctor import doctor
-from gateway.embedded import EmbeddedError
-from gateway.logs import configure_logs
-from gateway.running import addressed, announce, bring_up_to_date, served
-from gateway.settings import Settings
+from gateway.commands import auditing
+from gateway.commands.nouns import Nouns
+from gateway.embedded_postgres import EmbeddedError
 from partners.errors import BadInput, PerksError
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which typer does not export
 
+
+class Commands(Nouns):
+    """Where each command is but `audit`, which is at hand: auditors have files, and no wish to wait for the rest."""
+
+    places: ClassVar[dict[str, str]] = {
+        "serve": "gateway.commands.serving:serve",
+        "work": "gateway.commands.serving:work",
+        "migrate": "gateway.commands.serving:migrate",
+        "demo": "gateway.commands.demo:demo",
+        "doctor": "gateway.commands.doctor:doctor",
+        "import": "gateway.commands.imports:app",
+        "partners": "gateway.commands.partners:app",
+        "clients": "gateway.commands.clients:app",
+        "codes": "gateway.commands.codes:app",
+        "members": "gateway.commands.members:app",
+        "people": "gateway.commands.people:app",
+        "tokens": "gateway.commands.tokens:app",
+        "keys": "gateway.commands.keys:app",
+        "schema": "gateway.commands.schema:app",
+        "witness": "gateway.commands.witness:app",
+    }
+
+
 app = typer.Typer(
+    cls=Commands,
     name="perks",
     help="One GraphQL endpoint between a membership programme and the brands that treat its best members well.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 done but for bad lines.",
@@ -30,64 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-@app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any that is free.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.", min=1, max=64)] = None,
-    graphiql: Annotated[bool | None, typer.Option(help="Show GraphiQL to browsers.")] = None,
-) -> None:
-    """Serve the API and run the workers, in one process or several."""
-    from gateway.serving import serve as serve_http
-
-    with (
-        addressed(host=host, port=port, workers=workers, graphiql=graphiql) as settings,
-        suppress(KeyboardInterrupt),
-    ):
-        serve_http(settings)
-
-
-@app.command()
-def work() -> None:
-    """Run the workers alone: expire holds, and carry what happened into the log."""
-    with addressed(join=True) as settings:
-        announce(settings)
-        configure_logs(settings.log_level, as_json=settings.log_json)
-        asyncio.run(work_until_told(settings))
-
-
-async def work_until_told(settings: Settings) -> None:
-    """Works until SIGINT or SIGTERM."""
-    from gateway.app import working
-
-    stop = asyncio.Event()
-    for told in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(told, stop.set)
-    async with served(settings, keeps_programme=True) as service, working(service):
-        structlog.get_logger().info("working")
-        await stop.wait()
-
-
-@app.command()
-def migrate() -> None:
-    """Bring the database to this version's shape."""
-    with addressed(join=True) as settings:
-        typer.echo(f"the database is at revision {asyncio.run(bring_up_to_date(settings))}")
-
-
-app.command()(demo)
-app.command()(doctor)
-app.add_typer(imports.app, name="import")
-app.add_typer(partners.app, name="partners")
-app.add_typer(clients.app, name="clients")
-app.add_typer(codes.app, name="codes")
-app.add_typer(people.app, name="people")
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(keys.app, name="keys")
-app.add_typer(schema.app, name="schema")
-app.add_typer(audit.app, name="audit")
+app.add_typer(auditing.app, name="audit")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -122,6 +82,15 @@ def told(fault: str, code: int) -> int:
 def main() -> None:
     """The entry point; SIGTERM stops like Ctrl-C, so that whatever was started is stopped in good order."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    Nouns.before_import = staticmethod(quieten)
+    sys.exit(run())
+
+
+def quieten() -> None:
+    """Logs of what a command starts are for warnings; `serve` and `work` say more."""
+    import structlog
+
+    from gateway.logs import configure_logs
+
     structlog.reset_defaults()
     configure_logs("WARNING", as_json=False)
-    sys.exit(run())

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from partners.errors import PerksError
-from partners.keys import SECRET_BYTES_MIN
+from partners.keys import SECRET_BYTES_MIN, Keys, derive_keys
+from partners.outside_addresses import read_private_targets
 
 
 class SettingsInvalid(PerksError):
@@ -24,6 +25,12 @@ def networks(text: str) -> str:
     return text
 
 
+def private_targets(text: str) -> str:
+    """Hosts and networks, with ports or without, with commas between; ValueError names what is neither."""
+    read_private_targets(text)
+    return text
+
+
 class Settings(BaseSettings):
     """What the operator decides. Without addresses the embedded servers start, and the secret is made once."""
 
@@ -35,6 +42,7 @@ class Settings(BaseSettings):
     programme: Path | None = None
     identity: Path | None = None
     secret: SecretStr | None = None
+    log_secret: SecretStr | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     base_url: str | None = None
@@ -44,6 +52,7 @@ class Settings(BaseSettings):
     graphiql: bool = False
     built_in_sign_in: bool = False
     disclosures_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+    webhook_private_targets: Annotated[str, AfterValidator(private_targets)] = ""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_json: bool = False
 
@@ -51,6 +60,14 @@ class Settings(BaseSettings):
     def address(self) -> str:
         """What callers reach us at: the issuer of tokens (RFC 8414), without a slash at the end."""
         return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def keys(self) -> Keys:
+        """The domain's keys; SettingsInvalid without a secret."""
+        if self.secret is None:
+            raise SettingsInvalid("PERKS_SECRET is needed: keys come from it")
+        log_secret = self.log_secret and self.log_secret.get_secret_value().encode()
+        return derive_keys(self.secret.get_secret_value().encode(), log_secret)
 
     @property
     def programme_file(self) -> Path:
@@ -64,8 +81,9 @@ def read_settings(**overrides: object) -> Settings:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as fault:
         raise SettingsInvalid("; ".join(f"{variable(one['loc'])}: {one['msg']}" for one in fault.errors())) from None
-    if settings.secret is not None and len(settings.secret.get_secret_value().encode()) < SECRET_BYTES_MIN:
-        raise SettingsInvalid(f"PERKS_SECRET: at least {SECRET_BYTES_MIN} bytes")
+    for name, secret in (("PERKS_SECRET", settings.secret), ("PERKS_LOG_SECRET", settings.log_secret)):
+        if secret is not None and len(secret.get_secret_value().encode()) < SECRET_BYTES_MIN:
+            raise SettingsInvalid(f"{name}: at least {SECRET_BYTES_MIN} bytes")
     return settings
 
 

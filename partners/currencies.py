@@ -9,3 +9,11 @@ SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS 
 XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
 """
 CURRENCIES = frozenset(CODES.split())
+
+WITHOUT_MINOR_UNITS = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split())
+WITH_THOUSANDTHS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+
+
+def minor_digits(currency: str) -> int:
+    """How many digits of an amount in minor units stand after the point (ISO 4217)."""
+    return 0 if currency in WITHOUT_MINOR_UNITS else 3 if currency in WITH_THOUSANDTHS else 2

@@ -111,6 +111,8 @@ class Known:
 def check_member_row(row: MemberRow, brought: Import, now: datetime) -> None:
     """BadInput for what can't be, whatever is stored."""
     check_member(row.external_id, row.market, row.joined_at, now)
+    if row.state is MemberState.ERASED:
+        raise BadInput("state: nobody is erased by an import; see `perks members erase`")
     check_purpose(brought.purpose)
     if row.tier is not None:
         check_tier(row.tier, brought.programme)

@@ -20,10 +20,11 @@ from partners import audit, tables
 from partners.actors import Actor
 from partners.errors import BadInput, Conflict, NotFound
 from partners.references import Asker, MemberRef
-from partners.tables import DisclosureKind
+from partners.tables import DisclosureKind, MemberState
 from partners.tables.columns import new_id
 
 SALT_BYTES = 32
+ERASED = "erased:"
 EXTERNAL_ID_LENGTH_MAX = 200
 MARKET = re.compile(r"[A-Z]{2}")
 
@@ -59,6 +60,8 @@ def check_member(external_id: str, market: str | None, joined_at: datetime | Non
     """BadInput names the first thing that can't be."""
     if not external_id.strip() or len(external_id) > EXTERNAL_ID_LENGTH_MAX or not external_id.isprintable():
         raise BadInput(f"externalId: 1 to {EXTERNAL_ID_LENGTH_MAX} printable characters")
+    if external_id.startswith(ERASED):
+        raise BadInput(f"externalId: {ERASED} begins what is left of members that were erased")
     if market is not None and not MARKET.fullmatch(market):
         raise BadInput("market: an ISO 3166-1 code of two capital letters, as CH")
     if joined_at is not None and joined_at > now:
@@ -73,10 +76,11 @@ async def find_member(session: AsyncSession, reference: MemberRef) -> tables.Mem
 
 
 async def lock_member(session: AsyncSession, reference: MemberRef) -> tables.Member:
-    """The same, locked until the transaction ends so that changes of one member queue; NotFound."""
+    """The same, locked until the transaction ends so that changes of one member queue; NotFound, and of one that is
+    erased nothing changes any more."""
     member = tables.Member
     found = member.id == reference.id if reference.id is not None else member.external_id == reference.external_id
-    query = select(member).where(found).with_for_update().execution_options(populate_existing=True)
+    query = select(member).where(found, member.state != MemberState.ERASED).with_for_update().execution_options(populate_existing=True)
     locked = await session.scalar(query)
     if locked is None:
         raise NotFound("no such member")

@@ -10,7 +10,7 @@ TILE_WIDTH = 1 << TILE_HEIGHT
 LEVEL_MAX = 63
 ENTRIES = "entries"
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
-PATH = re.compile(r"(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+PATH = re.compile(r"(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,6})([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
 @value

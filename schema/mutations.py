@@ -16,6 +16,7 @@ from schema.clients import (
 from schema.codes import add_codes, withdraw_codes
 from schema.consents import grant_consent, withdraw_consent
 from schema.context import Info
+from schema.erasure import MAY_ANSWER_FOR, erase_member, export_member
 from schema.fulfilling import MAY_CHOOSE, MAY_FULFIL, check_in, choose_delivery, update_fulfilment
 from schema.members import assign_tier, enrol_member
 from schema.offers import (
@@ -213,6 +214,14 @@ class Mutation:
         withdraw_codes, permission=MAY_OFFER, description="Takes codes that nobody has out of a pool."
     )
     enrol_member = command(enrol_member, permission=Staff("members:admin"), description="Enrols a person.")
+    export_member = command(
+        export_member, permission=MAY_ANSWER_FOR, description="Tells everything that is held about one person."
+    )
+    erase_member = command(
+        erase_member,
+        permission=MAY_ANSWER_FOR,
+        description="Forgets a person: what identifies goes, counts and the log stay. There is no way back.",
+    )
     assign_tier = command(
         assign_tier, permission=Staff("programme:admin"), description="Gives a member a tier from now on."
     )

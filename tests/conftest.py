@@ -38,6 +38,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What services keep on their host goes where the rest of a run goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERKS_DATA_FOLDER", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Servers]:
     """PostgreSQL and Valkey, without durability."""

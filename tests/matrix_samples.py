@@ -548,6 +548,14 @@ def samples() -> dict[str, Sample]:
         "Mutation.enrolMember": about(
             command("enrolMember", "EnrolMemberInput"), given(lambda _, __: {"externalId": unique()})
         ),
+        "Mutation.exportMember": about(
+            command("exportMember", "ExportMemberInput"),
+            given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}}),
+        ),
+        "Mutation.eraseMember": about(
+            command("eraseMember", "EraseMemberInput"),
+            given(lambda rows, _: {"member": {"externalId": "nobody of this name"}}),
+        ),
         "Mutation.assignTier": about(
             command("assignTier", "AssignTierInput"),
             given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}, "tier": "gold"}),

@@ -3,6 +3,10 @@
 Down again loses endpoints, exports and the witnesses' words; members that were erased stay as suspended ones.
 """
 
+from pathlib import Path
+
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -33,13 +37,27 @@ BEGIN
   END LOOP;
 END $$
 """
+FUNCTIONS = Path(__file__).parent.parent / "sql" / "0004_erasure.sql"
+FORMER_FUNCTIONS = FUNCTIONS.with_name("0003_scarce.sql")
 MEMBER_STATES = ("ACTIVE", "SUSPENDED")
+CONFIRM = Path(__file__).parent.parent / "sql" / "0004_confirm.sql"
+FORMER_CONFIRM = CONFIRM.with_name("0003_scarce.sql")
 
 
 def member_states(*names: str) -> None:
     """Replaces the list of what a member's state may be."""
     op.drop_constraint(op.f("ck_member_state"), "member", type_="check")
     op.create_check_constraint(op.f("ck_member_state"), "member", f"state IN ({', '.join(map(repr, names))})")
+
+
+def statements_of(file: Path) -> list[str]:
+    """The file's statements."""
+    return file.read_text(encoding="utf-8").split("-- §\n")
+
+
+def statements_of(file: Path) -> list[str]:
+    """The statements of a file, which are separated by lines of `-- §`."""
+    return file.read_text().split("-- §\n")
 
 
 def upgrade() -> None:
@@ -87,7 +105,6 @@ def upgrade() -> None:
         sa.Column("verifier", sa.Text(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("active_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("retired_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("label", name=op.f("pk_log_key")),
     )
@@ -105,6 +122,7 @@ def upgrade() -> None:
         sa.CheckConstraint("id = 1", name=op.f("ck_webhook_cursor_only_one")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_cursor")),
     )
+    op.execute("INSERT INTO webhook_cursor (id, index) SELECT 1, coalesce(max(size), 0) FROM log_head")
     op.create_table(
         "webhook_delivery",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -126,13 +144,14 @@ def upgrade() -> None:
         sa.Column("entry_id", sa.Uuid(), nullable=False),
         sa.Column("index", sa.BigInteger(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("member_id", sa.Uuid(), nullable=True),
+        sa.Column("lane", sa.Uuid(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.SmallInteger(), nullable=False),
         sa.Column("replays", sa.SmallInteger(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("pending_since", sa.DateTime(timezone=True), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("state IN ('PENDING', 'DELIVERED', 'PARKED')", name=op.f("ck_webhook_message_state")),
         sa.PrimaryKeyConstraint("endpoint_id", "entry_id", name=op.f("pk_webhook_message")),
@@ -149,15 +168,24 @@ def upgrade() -> None:
         "webhook_message",
         ["ended_at"],
         unique=False,
-        postgresql_where=sa.text("state = 'DELIVERED'"),
+        postgresql_where=sa.text("state <> 'PENDING'"),
     )
-    op.create_index("ix_webhook_message_list", "webhook_message", ["endpoint_id", "index"], unique=False)
+    op.create_index(
+        "ix_webhook_message_list", "webhook_message", ["endpoint_id", "told_at", "entry_id"], unique=False
+    )
     op.create_index(
         "ix_webhook_message_order",
         "webhook_message",
-        ["endpoint_id", "member_id", "index"],
+        ["endpoint_id", "lane", "index"],
         unique=False,
         postgresql_where=sa.text("state = 'PENDING'"),
+    )
+    op.create_index(
+        "ix_webhook_message_parked",
+        "webhook_message",
+        ["endpoint_id", "ended_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'PARKED'"),
     )
     op.create_table(
         "witnessed_checkpoint",
@@ -225,13 +253,45 @@ def upgrade() -> None:
     op.alter_column("log_head", "origin", server_default=None)
     op.execute("UPDATE log_head SET origin = split_part(checkpoint, chr(10), 1)")
     op.execute(FILL_NODES)
+    for statement in statements_of(CONFIRM):
+        op.get_bind().exec_driver_sql(statement)
+    op.drop_index("ix_reversal_perk", table_name="reversal")
+    op.create_index("ix_reversal_month", "reversal", ["perk_id", "reversed_at"], unique=False)
+    op.create_index("ix_redemption_month", "redemption", ["perk_id", "confirmed_at"], unique=False)
+    op.create_index(
+        "ix_hold_held_at",
+        "hold",
+        ["held_at"],
+        unique=False,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": True},
+    )
     member_states(*MEMBER_STATES, "ERASED")
+    for statement in statements_of(FUNCTIONS):
+        op.get_bind().exec_driver_sql(statement)
     op.add_column("member", sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "ix_member_erased",
+        "member",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ERASED' AND audit_salt <> ''"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_hold_held_at", table_name="hold", postgresql_using="brin")
+    op.drop_index("ix_redemption_month", table_name="redemption")
+    op.drop_index("ix_reversal_month", table_name="reversal")
+    op.create_index("ix_reversal_perk", "reversal", ["perk_id"], unique=False)
+    [former] = [one for one in statements_of(FORMER_CONFIRM) if one.startswith("CREATE FUNCTION confirm_hold(")]
+    op.get_bind().exec_driver_sql(former.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+    for statement in statements_of(FORMER_FUNCTIONS):
+        if "CREATE FUNCTION record_audit(" in statement:
+            op.get_bind().exec_driver_sql(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
     op.execute("UPDATE member SET state = 'SUSPENDED' WHERE state = 'ERASED'")
     member_states(*MEMBER_STATES)
+    op.drop_index("ix_member_erased", table_name="member")
     op.drop_column("member", "erased_at")
     op.drop_column("log_head", "origin")
     op.drop_index("ix_audit_entry_refused", table_name="audit_entry", postgresql_where=sa.text("outcome = 'REFUSED'"))
@@ -248,7 +308,10 @@ def downgrade() -> None:
     )
     op.drop_index("ix_webhook_message_list", table_name="webhook_message")
     op.drop_index(
-        "ix_webhook_message_ended", table_name="webhook_message", postgresql_where=sa.text("state = 'DELIVERED'")
+        "ix_webhook_message_ended", table_name="webhook_message", postgresql_where=sa.text("state <> 'PENDING'")
+    )
+    op.drop_index(
+        "ix_webhook_message_parked", table_name="webhook_message", postgresql_where=sa.text("state = 'PARKED'")
     )
     op.drop_index("ix_webhook_message_due", table_name="webhook_message", postgresql_where=sa.text("state = 'PENDING'"))
     op.drop_table("webhook_message")

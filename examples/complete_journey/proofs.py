@@ -11,7 +11,8 @@ from sqlalchemy import text
 from examples.complete_journey.attempts import Outcome
 from examples.complete_journey.club import Club
 from gateway.app import Service
-from gateway.audit_files import export_log, verify_log
+from gateway.auditing.verify import verify_log
+from gateway.log_export import export_log
 from partners.laws import check_laws
 from partners.laws.log import check_log
 from partners.notes import origin_of, verifier_of
@@ -50,7 +51,7 @@ async def broken_laws(service: Service) -> list[str]:
     async with service.database.connection() as connection:
         findings = [
             *await check_laws(connection, service.clock()),
-            *await check_log(connection, service.keys.log, service.clock()),
+            *await check_log(connection, service.keys, service.clock()),
         ]
     return [f"law {one.law}: {one.sentence} ({one.count})" for one in findings if one.broken]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import orjson
 import typer
 
-from gateway.running import addressed, served
 from partners.actors import Actor, ActorKind
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 def on_service(work: "Callable[[Service], Awaitable[Answer]]") -> Answer:
     """Does one command's work: on the servers of the settings, of a service that runs here, or embedded ones."""
+    from gateway.running import addressed, served
 
     async def do() -> Answer:
         async with served(settings) as service:

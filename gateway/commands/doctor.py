@@ -18,7 +18,7 @@ from gateway.running import addressed, reaching_database
 from gateway.settings import Settings, SettingsInvalid
 from partners import tables
 from partners.errors import PerksError
-from partners.keys import derive_keys
+from partners.keys import Keys
 from partners.laws import check_laws
 from partners.laws.log import check_log
 from partners.programme import ProgrammeInvalid, read_programme
@@ -68,7 +68,7 @@ async def examine(settings: Settings) -> list[Finding]:
             findings += [
                 await finding("programme", find_programme(database, settings)),
                 await finding("keys", open_keys(database, secret, now)),
-                *await find_broken_laws(database, derive_keys(secret).log, now),
+                *await find_broken_laws(database, settings.keys, now),
             ]
         return findings
     finally:
@@ -123,10 +123,10 @@ async def open_keys(database: Database, secret: bytes, now: datetime) -> str:
     return f"{len(ring.jwks['keys'])} for tokens, which the secret opens"
 
 
-async def find_broken_laws(database: Database, log_key: bytes, now: datetime) -> list[Finding]:
+async def find_broken_laws(database: Database, keys: Keys, now: datetime) -> list[Finding]:
     """Everything that the laws' checks found, or one line that says there is nothing."""
     async with database.connection() as connection:
-        found = [*await check_laws(connection, now), *await check_log(connection, log_key, now)]
+        found = [*await check_laws(connection, now), *await check_log(connection, keys, now)]
     if not found:
         return [Finding(OK, "laws", "1 to 7 hold of all that is stored")]
     return [

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.app import authority_of, utc_now
-from gateway.audit_files import Exported, checkpoint_of, export_log, verify_log
+from gateway.auditing.verify import verify_log
 from gateway.database import open_database
 from gateway.demo.walk import Step, Walk, wrapped
+from gateway.log_export import Exported, checkpoint_of, export_log
 from gateway.settings import Settings
-from partners.keys import derive_keys
 from partners.laws import Finding, check_laws
 from partners.laws.log import check_log
 from partners.notes import origin_of, verifier_of
@@ -54,8 +54,7 @@ class Books:
 async def close_books(settings: Settings, folder: Path) -> Books:
     """Waits until every entry is in the log, checks all laws and exports the log."""
     assert settings.database_url is not None
-    assert settings.secret is not None
-    key, now = derive_keys(settings.secret.get_secret_value().encode()).log, utc_now()
+    now = utc_now()
     database = open_database(settings.database_url, connections=2)
     try:
         async with database.connection() as connection:
@@ -63,7 +62,7 @@ async def close_books(settings: Settings, folder: Path) -> Books:
                 if not await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
                     break
                 await asyncio.sleep(0.05)
-            findings = [*await check_laws(connection, now), *await check_log(connection, key, now)]
+            findings = [*await check_laws(connection, now), *await check_log(connection, settings.keys, now)]
             [(holds, entries)] = await connection.fetch(
                 "SELECT (SELECT count(*) FROM hold), (SELECT count(*) FROM audit_entry)"
             )
@@ -74,6 +73,4 @@ async def close_books(settings: Settings, folder: Path) -> Books:
 
 def key_of(settings: Settings) -> str:
     """The verifier key of the log, which is all that an auditor needs besides the files."""
-    assert settings.secret is not None
-    key = derive_keys(settings.secret.get_secret_value().encode()).log
-    return str(verifier_of(origin_of(authority_of(settings).issuer), key))
+    return str(verifier_of(origin_of(authority_of(settings).issuer), settings.keys.log))

@@ -5,9 +5,12 @@ from typing import Any
 
 from asyncpg import Connection
 
+from partners.errors import Unavailable
+from partners.keys import Keys
 from partners.laws.checks import Check, Finding, find, snapshot
-from partners.merkle import CompactRange
-from partners.notes import Checkpoint, NoteInvalid, note_text, open_checkpoint, verifier_of
+from partners.log_keys import first_key, open_seed
+from partners.merkle import CompactRange, Node
+from partners.notes import NoteInvalid, Verifier, open_checkpoint, verifier_of
 
 HASHES_AT_ONCE = 10_000
 
@@ -56,33 +59,63 @@ CHECKS = (
 )
 
 
-async def check_log(connection: "Connection[Any]", key: bytes, now: datetime) -> list[Finding]:
-    """The log against the audit entries, and its head against the log and `key`, the seed of 32 bytes.
+async def check_log(connection: "Connection[Any]", keys: Keys, now: datetime) -> list[Finding]:
+    """The log against the audit entries, and its head and nodes against the log and the keys that the secret opens.
 
     Hashes everything again: seconds for a million entries.
     """
     async with snapshot(connection):
         findings = await find(connection, CHECKS, now)
-        fault = await head_fault(connection, key)
-    return findings if fault is None else [*findings, Finding(7, "head_differs", fault, 1, ("1",))]
+        tree = await grow_again(connection)
+        fault = await head_fault(connection, tree, keys, now)
+        nodes = await count_node_faults(connection, tree.completed)
+    if fault is not None:
+        findings.append(Finding(7, "head_differs", fault, 1, ("1",)))
+    if nodes:
+        findings.append(Finding(7, "node_differs", "a root of 256, 65,536, … leaves is not theirs", nodes, ()))
+    return findings
 
 
-async def head_fault(connection: "Connection[Any]", key: bytes) -> str | None:
-    """Why the log's head is not the signed tree of its leaves; a log without leaves needs none."""
+async def grow_again(connection: "Connection[Any]") -> CompactRange:
+    """The tree of all leaf hashes."""
     tree = CompactRange()
     cursor = await connection.cursor("SELECT leaf_hash FROM log_leaf ORDER BY index")
     while rows := await cursor.fetch(HASHES_AT_ONCE):
         tree.append(row["leaf_hash"] for row in rows)
-    head = await connection.fetchrow("SELECT size, frontier, checkpoint FROM log_head WHERE size > 0")
+    return tree
+
+
+async def head_fault(connection: "Connection[Any]", tree: CompactRange, keys: Keys, now: datetime) -> str | None:
+    """Why the log's head is not the signed tree of its leaves; a log without leaves needs none."""
+    head = await connection.fetchrow("SELECT origin, size, frontier, checkpoint FROM log_head WHERE size > 0")
     if head is None:
         return f"the log has {tree.size} leaves and no head" if tree.size else None
     if (head["size"], head["frontier"]) != (tree.size, tree.frontier):
         return f"the head of {head['size']} leaves is not that of the log's {tree.size}"
     try:
-        origin = Checkpoint.parse(note_text(head["checkpoint"])).origin
-        signed = open_checkpoint(head["checkpoint"], verifier_of(origin, key))
-    except NoteInvalid as fault:
+        verifiers = await trusted_verifiers(connection, head["origin"], head["checkpoint"], keys, now)
+        signed = open_checkpoint(head["checkpoint"], *verifiers)
+    except (NoteInvalid, Unavailable) as fault:
         return f"the head's checkpoint can't be trusted: {fault}"
     if (signed.size, signed.root) != (tree.size, tree.root()):
         return f"the head's checkpoint of {signed.size} leaves is not of the log's {tree.size}"
     return None
+
+
+async def trusted_verifiers(
+    connection: "Connection[Any]", origin: str, checkpoint: str, keys: Keys, now: datetime
+) -> list[Verifier]:
+    """Of every key of the log, made from what is sealed: its verifier key beside it could be anybody's."""
+    rows = await connection.fetch("SELECT label, sealed FROM log_key WHERE origin = $1", origin)
+    if not rows:
+        first_key(keys, origin, checkpoint, now)
+        return [verifier_of(origin, keys.log)]
+    return [verifier_of(origin, open_seed(keys, row["label"], row["sealed"])) for row in rows]
+
+
+async def count_node_faults(connection: "Connection[Any]", completed: list[Node]) -> int:
+    """How many nodes of the log are missing, wrong or too many."""
+    rows = await connection.fetch("SELECT level, index, hash FROM log_node")
+    stored = {(row["level"], row["index"]): row["hash"] for row in rows}
+    wrong = sum(stored.pop((node.level, node.index), None) != node.hash for node in completed)
+    return wrong + len(stored)

@@ -17,9 +17,9 @@ from partners.kinds.service import Service
 from partners.redemptions import consents_to
 from partners.references import Asker
 from partners.services.reading import reach
-from partners.services.steps import ENDS, SUBMIT, Step
+from partners.services.steps import ENDS, RECALL, SUBMIT, Step
 from partners.tables import MemberState, PartnerState, PerkState
-from partners.threads import hear_member, note_answer, note_end
+from partners.threads import clocks, hear_member, note_answer, note_end
 from partners.values import value
 
 
@@ -36,11 +36,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """A request, locked, with its thread and the perk that is asked for."""
+    """A request, locked, with its thread, the perk that is asked for, and which of its clocks stood already."""
 
     request: tables.ServiceRequest
     thread: tables.Thread
     perk: tables.Perk
+    answered: bool = False
+    solved: bool = False
 
     @property
     def service(self) -> Service:
@@ -65,7 +67,8 @@ async def lock_request(session: AsyncSession, asked: Asked, *, moves_units: bool
     row = (await session.execute(locked.execution_options(populate_existing=True))).one_or_none()
     if row is None:
         raise NotFound("no such service request")
-    return Matter(*row)
+    thread_row: tables.Thread = row[1]
+    return Matter(*row, answered=thread_row.answered_at is not None, solved=thread_row.solved_at is not None)
 
 
 async def barred(session: AsyncSession, matter: Matter, step: Step, asked: Asked) -> list[Refusal]:
@@ -133,8 +136,28 @@ async def conclude(
         session.add_all([request, thread])
     codes = sorted({refusal.code.value for refusal in refusals})
     subject = subject_of(request, request.amount)
-    await audit.record(session, step.action, subject, asked.actor, asked.now, refused=codes, notes=notes)
+    told = [*notes, *stopped_clocks(matter, step, asked.now)]
+    await audit.record(session, step.action, subject, asked.actor, asked.now, refused=codes, notes=told)
     return list(refusals)
+
+
+def stopped_clocks(matter: Matter, step: Step, now: datetime) -> list[str]:
+    """Which promises this step kept or missed, as codes of its entry: ANSWERED_IN_TIME, ANSWERED_LATE, SOLVED_IN_TIME,
+    SOLVED_LATE. A member who thinks again in time leaves the promise neither kept nor missed."""
+    thread, at = matter.thread, clocks(matter.thread, now)
+    ended = thread.solved_at is not None and not matter.solved
+    codes = []
+    if at.answer_due_at is not None and not matter.answered and (ended or thread.answered_at is not None):
+        if at.answer_breached:
+            codes.append("ANSWERED_LATE")
+        elif thread.answered_at is not None:
+            codes.append("ANSWERED_IN_TIME")
+    if at.solve_due_at is not None and ended:
+        if at.solve_breached:
+            codes.append("SOLVED_LATE")
+        elif step is not RECALL:
+            codes.append("SOLVED_IN_TIME")
+    return codes
 
 
 def subject_of(request: tables.ServiceRequest, amount: int | None) -> audit.Subject:

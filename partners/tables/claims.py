@@ -73,6 +73,8 @@ class Hold(SQLModel, table=True):
         sa.Index("ix_hold_due", "perk_id", "expires_at", postgresql_where=sa.text("state = 'HELD'")),
         sa.Index("uq_hold_code", "code_hash", unique=True),
         sa.Index("ix_hold_member", "member_id", "id"),
+        # Of no weight to who writes: statements look for what was held at the turn of a month.
+        sa.Index("ix_hold_held_at", "held_at", postgresql_using="brin", postgresql_with={"autosummarize": True}),
     )
 
     id: UUID = identity()
@@ -131,6 +133,7 @@ class Redemption(SQLModel, table=True):
         ),
         sa.Index("ix_redemption_partner", "partner_id", "id"),
         sa.Index("ix_redemption_perk", "perk_id", "id"),
+        sa.Index("ix_redemption_month", "perk_id", "confirmed_at"),
         sa.Index("ix_redemption_member", "member_id", "id"),
     )
 
@@ -177,7 +180,7 @@ class Reversal(SQLModel, table=True):
     __table_args__ = (
         one_of("borne_by", Bearer),
         one_of("stock", Stock),
-        sa.Index("ix_reversal_perk", "perk_id"),
+        sa.Index("ix_reversal_month", "perk_id", "reversed_at"),
         sa.UniqueConstraint("redemption_id", "number"),
         sa.CheckConstraint("units >= 0 AND amount >= 0 AND units + amount > 0", name="something"),
     )

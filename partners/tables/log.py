@@ -56,7 +56,7 @@ class LogNode(SQLModel, table=True):
 class LogKey(SQLModel, table=True):
     """A key that signs checkpoints of the log `origin`: its verifier key as text, its seed of 32 bytes sealed.
 
-    It signs from `active_at` until `retired_at`; while two do, each checkpoint has both signatures.
+    It signs until `retired_at`; while two do, each checkpoint has both signatures.
     """
 
     __tablename__ = "log_key"
@@ -66,7 +66,6 @@ class LogKey(SQLModel, table=True):
     verifier: str = text()
     sealed: bytes = digest()
     created_at: datetime = moment()
-    active_at: datetime = moment()
     retired_at: datetime | None = moment(nullable=True, default=None)
 
 

@@ -22,12 +22,14 @@ class Member(SQLModel, table=True):
     older facts is noticed where it counts; `audit_salt` hides the member in the log (SHA-256(salt || id)).
 
     `labels` are the segments of the operator's own system, `score` is the weighted sum of activities over the trailing
-    window, and `reviews` are the partners for whose perks staff look into the member's claims."""
+    window, and `reviews` are the partners for whose perks staff look into the member's claims. Of an erased member the
+    row stays, for what was counted; partners/erasure.py says what it says."""
 
     __tablename__ = "member"
     __table_args__ = (
         one_of("state", MemberState),
         sa.CheckConstraint("birth_month BETWEEN 1 AND 12", name="birth_month"),
+        sa.Index("ix_member_erased", "id", postgresql_where=sa.text("state = 'ERASED' AND audit_salt <> ''")),
     )
 
     id: UUID = identity()

@@ -75,37 +75,37 @@ class WebhookMessage(SQLModel, table=True):
     """One audit entry that one endpoint is told of. Its content is made from the entry when it is sent, so that no
     personal data is kept here.
 
-    `index` is the entry's place in the log, which is the order in which the events of one member are told. An attempt
-    is under way until `leased_until`; the next is due at `due_at`. `attempts` counts since the last replay.
+    `index` is the entry's place in the log. Messages of one `lane` (a member's; or, where an entry is of none, its
+    perk's or its partner's) are sent in that order, each after the end of the one before. `told_at` is when it was first
+    due, and all that its partner may know of when; `pending_since` begins the time after which it is given up. An
+    attempt is under way until `leased_until`; the next is due at `due_at`. `attempts` counts since the last replay.
     """
 
     __tablename__ = "webhook_message"
     __table_args__ = (
         one_of("state", MessageState),
         sa.PrimaryKeyConstraint("endpoint_id", "entry_id"),
-        sa.Index("ix_webhook_message_list", "endpoint_id", "index"),
+        sa.Index("ix_webhook_message_list", "endpoint_id", "told_at", "entry_id"),
         sa.Index("ix_webhook_message_due", "endpoint_id", "due_at", postgresql_where=sa.text("state = 'PENDING'")),
         sa.Index(
-            "ix_webhook_message_order",
-            "endpoint_id",
-            "member_id",
-            "index",
-            postgresql_where=sa.text("state = 'PENDING'"),
+            "ix_webhook_message_order", "endpoint_id", "lane", "index", postgresql_where=sa.text("state = 'PENDING'")
         ),
-        sa.Index("ix_webhook_message_ended", "ended_at", postgresql_where=sa.text("state = 'DELIVERED'")),
+        sa.Index("ix_webhook_message_parked", "endpoint_id", "ended_at", postgresql_where=sa.text("state = 'PARKED'")),
+        sa.Index("ix_webhook_message_ended", "ended_at", postgresql_where=sa.text("state <> 'PENDING'")),
     )
 
     endpoint_id: UUID = Field(sa_type=sa.Uuid)
     entry_id: UUID = Field(sa_type=sa.Uuid)
     index: int = Field(sa_type=sa.BigInteger)
     action: str = text()
-    member_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    lane: UUID = Field(sa_type=sa.Uuid)
     state: str = state(MessageState.PENDING)
     attempts: int = Field(default=0, sa_type=sa.SmallInteger)
     replays: int = Field(default=0, sa_type=sa.SmallInteger)
+    told_at: datetime = moment()
+    pending_since: datetime = moment()
     due_at: datetime = moment()
     leased_until: datetime | None = moment(nullable=True, default=None)
-    created_at: datetime = moment()
     ended_at: datetime | None = moment(nullable=True, default=None)
 
 

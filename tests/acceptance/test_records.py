@@ -110,9 +110,10 @@ async def test_staff_find_every_step_and_every_refusal(api: Api, club: Club) -> 
     await redeem(club, perk, await club.member(partner))
     await club.claim(await club.member(partner, tier="member"), perk)
     found = (await api.staff()(ENTRIES, filter={"perk": f"perk_{perk.id.hex}"})).data["auditEntries"]["nodes"]
+    [[hold_id]] = await club.sql("SELECT id FROM hold WHERE perk_id = $1", perk.id)
     assert [(entry["action"], entry["outcome"], entry["reasons"]) for entry in found] == [
         ("perk.claimed", "REFUSED", ["TIER_TOO_LOW"]),
-        ("hold.confirmed", "DONE", []),
+        ("hold.confirmed", "DONE", [f"HOLD:{hold_id}"]),
         ("perk.claimed", "DONE", []),
         ("perk.published", "DONE", []),
         ("perk.created", "DONE", []),

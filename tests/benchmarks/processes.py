@@ -109,6 +109,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "REDIS_URL": settings.redis_url,
         "PERKS_SECRET": settings.secret.get_secret_value(),
         "PERKS_BASE_URL": settings.address,
+        "PERKS_DATA_FOLDER": str(settings.data_folder),
         "PERKS_LOG_LEVEL": "WARNING",
     }
 

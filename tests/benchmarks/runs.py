@@ -53,6 +53,7 @@ def run_all(build: Path, names: Sequence[str], *, quick: bool, tell: Callable[[s
             redis_url=servers.redis_url,
             secret=SecretStr(token_urlsafe(48)),
             base_url=BASE_URL,
+            data_folder=folder,
         )
         results |= run_gateway(settings, plan, names, tell)
         tell("The bare endpoint again")

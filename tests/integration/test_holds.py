@@ -35,7 +35,7 @@ async def test_a_hold_is_confirmed_by_id_or_by_code_however_it_is_typed(club: Cl
     assert (await club.confirm(second, code=typed)).code == "CONFIRMED"
     assert await state_of(club, first) == await state_of(club, second) == "CONFIRMED"
     assert await club.taken(club.perks[first.perk_id]) == 1
-    assert await club.entries(club.perks[first.perk_id], "hold.confirmed") == [("DONE", [])]
+    assert await club.entries(club.perks[first.perk_id], "hold.confirmed") == [("DONE", [f"HOLD:{first.id}"])]
 
 
 async def test_who_guesses_gets_one_answer(club: Club) -> None:
@@ -107,7 +107,7 @@ async def test_a_refused_confirmation_does_not_use_up_the_key(club: Club) -> Non
     await club.sql("UPDATE partner SET state = 'ACTIVE' WHERE id = $1", partner.id)
     assert (await club.confirm(hold, key="one")).code == "CONFIRMED"
     assert sorted(await club.entries(club.perks[hold.perk_id], "hold.confirmed")) == [
-        ("DONE", []),
+        ("DONE", [f"HOLD:{hold.id}"]),
         ("REFUSED", ["PARTNER_SUSPENDED"]),
     ]
 

@@ -16,11 +16,11 @@ from partners.actors import SYSTEM
 from partners.eligibility import decide
 from partners.facts import Circumstances
 from partners.holds import extend_hold
-from partners.keys import Keys
+from partners.keys import Keys, derive_keys
 from partners.laws import CHECKS, Finding, check_laws
 from partners.laws.log import CHECKS as LOG_CHECKS
 from partners.laws.log import check_log
-from partners.log import sequence
+from partners.sequencing import sequence
 from partners.perk_settings import PerkSettings
 from partners.programme import Programme
 from partners.references import PerkRef
@@ -150,7 +150,10 @@ LOG_FAULTS = {
     "DELETE FROM log_leaf WHERE index = (SELECT max(index) FROM log_leaf)": {"entry_not_on_its_way", "head_differs"},
     """UPDATE log_leaf SET index = -1 WHERE index = 1; UPDATE log_leaf SET index = 1 WHERE index = 2;
       UPDATE log_leaf SET index = 2 WHERE index = -1""": {"head_differs"},
+    "INSERT INTO log_node VALUES (1, 0, sha256(''))": {"node_differs"},
     "DELETE FROM log_head": {"head_differs"},
+    "UPDATE log_head SET origin = 'other.example/log'": {"head_differs"},
+    "UPDATE log_key SET sealed = reverse(sealed)": {"head_differs"},
     "UPDATE log_head SET size = size - 1": {"head_differs"},
     "UPDATE log_head SET frontier = reverse(frontier)": {"head_differs"},
     "UPDATE log_head SET checkpoint = ''": {"head_differs"},
@@ -189,7 +192,9 @@ async def history(
         await club.hold(gold, free)
     await club.assign(gold, "silver")
     async with opened.connection() as connection:
-        assert await sequence(connection, keys.log, ORIGIN) > 20
+        grown = await sequence(connection, keys, ORIGIN, now)
+        assert grown is not None
+        assert grown.count > 20
     assert (await club.claim(await club.member(), free)).outcome == "REFUSED"  # and its entry waits in the outbox
     yield club
     await opened.engine.dispose()
@@ -297,7 +302,7 @@ def names(findings: list[Finding]) -> set[str]:
 async def test_a_clean_history_breaks_no_law(history: Club, keys: Keys) -> None:
     async with history.database.connection() as connection:
         assert await check_laws(connection, history.now) == []
-        assert await check_log(connection, keys.log, history.now) == []
+        assert await check_log(connection, keys, history.now) == []
         states = await connection.fetch("SELECT DISTINCT state FROM hold")
     assert len(states) == 4
 
@@ -308,7 +313,7 @@ async def test_an_empty_database_breaks_no_law(
     opened = open_database(await new_database(), connections=1)
     async with opened.connection() as connection:
         assert await check_laws(connection, now) == []
-        assert await check_log(connection, keys.log, now) == []
+        assert await check_log(connection, keys, now) == []
     await opened.engine.dispose()
 
 
@@ -321,19 +326,19 @@ async def test_a_fault_is_found_by_name(history: Club, fault: str) -> None:
 @pytest.mark.parametrize("fault", LOG_FAULTS)
 async def test_a_fault_of_the_log_is_found_by_name(history: Club, keys: Keys, fault: str) -> None:
     async with broken(history, fault) as connection:
-        assert names(await check_log(connection, keys.log, history.now)) == LOG_FAULTS[fault]
+        assert names(await check_log(connection, keys, history.now)) == LOG_FAULTS[fault]
 
 
 def test_every_check_has_a_fault_that_it_finds() -> None:
     assert set().union(*FAULTS.values()) == {check.name for check in CHECKS if check.broken}
-    assert set().union(*LOG_FAULTS.values()) == {check.name for check in LOG_CHECKS} | {"head_differs"}
+    assert set().union(*LOG_FAULTS.values()) == {check.name for check in LOG_CHECKS} | {"head_differs", "node_differs"}
 
 
 async def test_a_checkpoint_of_another_key_is_found(history: Club, keys: Keys) -> None:
     async with history.database.connection() as connection:
-        [finding] = await check_log(connection, keys.codes, history.now)
+        [finding] = await check_log(connection, derive_keys(b"another secret of thirty-two bytes"), history.now)
     assert finding.name == "head_differs"
-    assert "not signed by" in finding.sentence
+    assert "was sealed with another secret" in finding.sentence
 
 
 async def test_an_overdue_hold_is_told_of_but_breaks_no_law(history: Club) -> None:

@@ -24,7 +24,7 @@ from partners import live
 from partners.feeds import Seen
 from partners.keys import Keys
 from partners.live import Availability
-from partners.log import BATCH_MAX, sequence
+from partners.sequencing import sequence
 from partners.notes import origin_of
 from partners.programme import Programme
 from tests.commands import ended, start
@@ -202,7 +202,7 @@ async def test_the_news_are_what_was_done_each_name_once(plain: Database, member
     async with plain.connection() as connection:
 
         async def integrate() -> int:
-            while await sequence(connection, keys.log, origin_of("https://perks.example")) == BATCH_MAX:
+            while await sequence(connection, keys, origin_of("https://perks.example"), members.now):
                 pass
             return (await live.read_news(connection, None))[0]
 

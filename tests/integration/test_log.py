@@ -14,13 +14,14 @@ import pytest
 import rfc8785
 from structlog.testing import capture_logs
 
-from gateway.audit_files import Exported, checkpoint_of, export_log, verify_log
+from gateway.auditing.verify import verify_log
 from gateway.database import Database, open_database
+from gateway.log_export import Exported, checkpoint_of, export_log
 from gateway.sequencer import keep_sequencing
 from partners.errors import Conflict, NotFound
 from partners.keys import Keys
 from partners.laws.log import check_log
-from partners.log import sequence
+from partners.sequencing import Grown, sequence
 from partners.merkle import root_of
 from partners.notes import Checkpoint, open_checkpoint, sign_checkpoint, verifier_of
 
@@ -49,7 +50,8 @@ async def sequencing(database: Database, keys: Keys, workers: int = 1) -> AsyncI
     """Sequencers that run meanwhile, and stop within a second."""
     stop = asyncio.Event()
     tasks = [
-        asyncio.create_task(keep_sequencing(database, keys.log, ORIGIN, stop, pause_s=0.01)) for _ in range(workers)
+        asyncio.create_task(keep_sequencing(sequencer, stop, pause_s=0.01))
+        for sequencer in [sequencer_on(database, keys, mark_folder)] * workers
     ]
     try:
         yield
@@ -90,17 +92,17 @@ async def test_eight_writers_and_two_sequencers_leave_no_gap_and_nothing_twice(
     assert len({entry for _, entry in leaves}) == 201
     assert leaves != sorted(leaves, key=lambda leaf: leaf[1])
     async with empty_database.connection() as connection:
-        assert await check_log(connection, keys.log, now) == []
+        assert await check_log(connection, keys, now) == []
 
 
 async def test_sequencers_that_start_at_once_make_one_tree(empty_database: Database, keys: Keys, now: datetime) -> None:
     await write(empty_database, now, 50)
 
-    async def once() -> int:
+    async def once() -> Grown | None:
         async with empty_database.connection() as connection:
-            return await sequence(connection, keys.log, ORIGIN)
+            return await sequence(connection, keys, ORIGIN, now)
 
-    assert sum(await asyncio.gather(*(once() for _ in range(8)))) == 50
+    assert [one.count for one in await asyncio.gather(*(once() for _ in range(8))) if one is not None] == [50]
     size, root, leaves = await log_of(empty_database)
     assert (size, len(leaves)) == (50, 50)
     async with empty_database.connection() as connection:
@@ -112,18 +114,19 @@ async def test_a_batch_is_bounded_and_nothing_to_do_writes_nothing(
     empty_database: Database, keys: Keys, now: datetime
 ) -> None:
     async with empty_database.connection() as connection:
-        assert await sequence(connection, keys.log, ORIGIN) == 0
+        assert await sequence(connection, keys, ORIGIN, now) is None
         assert await connection.fetchval("SELECT count(*) FROM log_head") == 0
         await connection.execute(
             "SELECT record_audit($1, 'test.written', 'DONE', '{}', 'system', '', NULL, NULL, NULL, NULL, NULL, NULL)"
             " FROM generate_series(1, 4100)",
             now,
         )
-        assert [await sequence(connection, keys.log, ORIGIN) for _ in range(2)] == [4096, 4]
+        steps = [await sequence(connection, keys, ORIGIN, now) for _ in range(2)]
+        assert [step.count for step in steps if step is not None] == [4096, 4]
         version = await connection.fetchrow("SELECT xmin, xmax, ctid FROM log_head")
-        assert await sequence(connection, keys.log, ORIGIN) == 0
+        assert await sequence(connection, keys, ORIGIN, now) is None
         assert await connection.fetchrow("SELECT xmin, xmax, ctid FROM log_head") == version
-        assert await check_log(connection, keys.log, now) == []
+        assert await check_log(connection, keys, now) == []
 
 
 async def test_the_sequencer_outlives_an_outage_and_says_so_once(
@@ -175,7 +178,7 @@ async def small_log(new_database: Callable[[], Awaitable[str]], keys: Keys, now:
     opened = open_database(await new_database(), connections=2)
     await write(opened, now, 6, actor=AWKWARD)
     async with opened.connection() as connection:
-        assert await sequence(connection, keys.log, ORIGIN) == 6
+        assert await sequence(connection, keys, ORIGIN, now) is not None
     yield opened
     await opened.engine.dispose()
 
@@ -275,7 +278,7 @@ async def test_an_export_that_fails_leaves_the_older_files(
         await export_log(empty_database, folder)
     await write(empty_database, now, 3)
     async with empty_database.connection() as connection:
-        await sequence(connection, keys.log, ORIGIN)
+        await sequence(connection, keys, ORIGIN, now)
         exported = await export_log(empty_database, folder)
         before = exported.file.read_bytes()
         await connection.execute("DELETE FROM audit_entry WHERE id = (SELECT entry_id FROM log_leaf WHERE index = 1)")

@@ -130,7 +130,8 @@ async def test_a_consent_that_ends_between_claim_and_confirmation_stops_it_at_th
     hold, other = await club.hold(member, perk), await club.hold(member, perk)
     assert (await club.confirm(hold, now=ends)).code == "CONSENT_MISSING"
     assert (await club.confirm(other, now=ends - TICK)).code == "CONFIRMED"
-    assert sorted(await club.entries(perk, "hold.confirmed")) == [("DONE", []), ("REFUSED", ["CONSENT_MISSING"])]
+    done, refused = ("DONE", [f"HOLD:{other.id}"]), ("REFUSED", ["CONSENT_MISSING"])
+    assert sorted(await club.entries(perk, "hold.confirmed")) == [done, refused]
 
 
 async def test_a_confirmation_waits_for_a_withdrawal_that_began_before_it(club: Club) -> None:

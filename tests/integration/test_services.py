@@ -302,7 +302,7 @@ async def test_a_yes_redeems_the_amount_of_the_quote(club: Club, database: Datab
     [redeemed] = await club.sql("SELECT * FROM redemption WHERE id = $1", row["redemption_id"])
     assert (redeemed["amount"], redeemed["currency"], redeemed["fulfilment"]) == (5_000, "CHF", "PENDING")
     assert await club.taken(desk.perk) == 1
-    assert await club.entries(desk.perk, "hold.confirmed") == [("DONE", [])]
+    assert await club.entries(desk.perk, "hold.confirmed") == [("DONE", [f"HOLD:{redeemed['hold_id']}"])]
     assert await desk.entries("approved") == [("DONE", [])]
     second = await desk.submit()
     assert [refusal.code for refusal in second.refusals] == ["CAPACITY_EXHAUSTED"]
@@ -444,7 +444,7 @@ async def test_trust_has_its_answer_in_no_time(club: Club, database: Database) -
     assert (row["state"], row["automatic"], row["answered_at"]) == ("APPROVED", True, club.now)
     assert row["redemption_id"] is not None
     assert (await desk.row(await desk.submitted(amount=501)))["state"] == "SUBMITTED"
-    assert await desk.entries("approved") == [("DONE", ["AUTOMATIC"])]
+    assert await desk.entries("approved") == [("DONE", ["AUTOMATIC", "ANSWERED_IN_TIME"])]
     silver = Desk(club, database, desk.perk, desk.partner, await club.member(desk.partner, tier="silver"))
     assert (await silver.row(await silver.submitted(amount=1)))["state"] == "SUBMITTED"
     black = Desk(club, database, desk.perk, desk.partner, await club.member(desk.partner, tier="black"))

@@ -42,7 +42,7 @@ async def judge_all(service: Service, storm: Storm, keys: Keys) -> None:
             await asyncio.sleep(0.2)
         findings = [
             *await check_laws(connection, service.clock()),
-            *await check_log(connection, keys.log, service.clock()),
+            *await check_log(connection, keys, service.clock()),
         ]
         faults = [str(one) for one in findings if one.broken]
         faults += judge(storm.calls, storm.arena.limits(), await read_ending(connection))

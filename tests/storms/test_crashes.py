@@ -53,7 +53,7 @@ async def crash(folder: Path, secret: bytes, keys: Keys, *, seed: int, rounds: i
     """So many rounds of a storm with one death in each; how often each way to die was struck."""
     dice = Random(seed)
     servers = embedded.start(folder)
-    settings = settings_of(servers, str(servers.database_url), secret)
+    settings = settings_of(servers, str(servers.database_url), secret).model_copy(update={"data_folder": folder})
     await bring_up_to_date(settings)
     connection = await asyncpg.connect(address_of(settings.database_url))
     await lay_failpoints(connection)

@@ -1,0 +1,179 @@
+"""Counts what a log says: redemptions, reversals, refusals, promises and times, by partner, perk, tier and day.
+
+Reads leaves alone. Memory grows with the partners, perks, tiers and days there are, and with the holds that are open
+at one moment, never with the length of the log.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from gateway.auditing.files import Unsound
+from gateway.auditing.waits import Waits
+from partners.tables import Bearer
+
+HOLD = "HOLD:"
+HOLD_LIFE_MAX = timedelta(days=31)
+"""Longer than any hold lives: what an older log says of confirmations does not tell whose hold ended."""
+BEARERS = tuple(bearer.value for bearer in Bearer)
+CLOCKS = {
+    "ANSWERED_IN_TIME": "answers.kept",
+    "ANSWERED_LATE": "answers.missed",
+    "SOLVED_IN_TIME": "solutions.kept",
+    "SOLVED_LATE": "solutions.missed",
+}
+ENDS = {"hold.released": "released", "hold.expired": "expired"}
+Change = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted of one thing, by name; amounts are in minor units of whatever currency the perk had."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    waits: Waits = field(default_factory=Waits)
+
+    def __getitem__(self, name: str) -> int:
+        return self.counts[name]
+
+    def starting(self, prefix: str) -> dict[str, int]:
+        """The counts whose names begin so, without that, the highest first."""
+        found = {name.removeprefix(prefix): n for name, n in self.counts.most_common() if name.startswith(prefix)}
+        return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to count: entries from `since` until before `until`, of one partner or all, days as in `zone`."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    zone: ZoneInfo = ZoneInfo("UTC")
+    partner: str | None = None
+
+
+def written(at: datetime | None, otherwise: str) -> str:
+    """A time as leaves write theirs, so that texts compare as times do."""
+    return otherwise if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Figures:
+    """Takes leaves in log order, one by one."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.entries = 0
+        self.counted = 0
+        self.first_index: int | None = None
+        self.last_index: int | None = None
+        self.total = Tally()
+        self.partners: dict[str, Tally] = {}
+        self.perks: dict[tuple[str, str], Tally] = {}
+        self.tiers: dict[tuple[str, str], Tally] = {}
+        self.days: dict[tuple[str, str], Tally] = {}
+        self._since, self._until = written(window.since, ""), written(window.until, "~")
+        self._held: dict[str, datetime] = {}
+        self._minute, self._day = "", ""
+
+    def take(self, index: int, leaf: bytes) -> None:
+        """One leaf; Unsound when it is not an entry of ours."""
+        self.entries += 1
+        try:
+            entry: dict[str, Any] = orjson.loads(leaf)
+            at, action, partner = entry["at"], entry["action"], entry.get("partner")
+            inside = self._since <= at < self._until
+            waited = self._waited(entry, at) if action in FOLLOWED else None
+            changes = list(changes_of(entry)) if inside else []
+        except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
+            raise Unsound(f"entry {index} can't be read: not a leaf of version 1 or 2") from None
+        if not inside or self.window.partner not in (None, partner):
+            return
+        self.counted += 1
+        self.first_index = index if self.first_index is None else self.first_index
+        self.last_index = index
+        for tally in self._tallies(entry, at):
+            tally.counts.update(dict(changes))
+        if waited is not None:
+            for tally in (self.total, self.partners[partner], self.perks[partner, entry["perk"]]):
+                tally.waits.add(waited)
+
+    def _tallies(self, entry: dict[str, Any], at: str) -> Iterator[Tally]:
+        """Everything that an entry counts for."""
+        yield self.total
+        if (partner := entry.get("partner")) is not None:
+            yield self.partners.setdefault(partner, Tally())
+            yield self.days.setdefault((partner, self._day_of(at)), Tally())
+            if (perk := entry.get("perk")) is not None:
+                yield self.perks.setdefault((partner, perk), Tally())
+                yield self.tiers.setdefault((partner, entry.get("tier") or ""), Tally())
+
+    def _day_of(self, at: str) -> str:
+        """The day in the window's zone; one minute has one day, and neighbours share it."""
+        if at[:16] != self._minute:
+            local = datetime.fromisoformat(at).astimezone(self.window.zone)
+            self._minute, self._day = at[:16], local.date().isoformat()
+        return self._day
+
+    def _waited(self, entry: dict[str, Any], at: str) -> int | None:
+        """Follows holds from claim to end; how long one was held that is confirmed by this entry, in milliseconds."""
+        if entry["outcome"] != "DONE":
+            return None
+        action, now = entry["action"], datetime.fromisoformat(at)
+        if action == "perk.claimed":
+            self._held[entry["subject"]] = now
+            while self._held and now - next(iter(self._held.values())) > HOLD_LIFE_MAX:
+                del self._held[next(iter(self._held))]
+            return None
+        if action in ENDS:
+            self._held.pop(entry["subject"], None)
+            return None
+        held = next((code.removeprefix(HOLD) for code in entry["reasons"] if code.startswith(HOLD)), None)
+        since = None if held is None else self._held.pop(held, None)
+        if since is None or entry["actor"] == "system":
+            return None  # a service desk claims and confirms at once, on a yes that was given elsewhere
+        return (now - since) // timedelta(milliseconds=1)
+
+
+FOLLOWED = frozenset({"perk.claimed", "hold.confirmed", *ENDS})
+
+
+def changes_of(entry: dict[str, Any]) -> Iterator[Change]:
+    """What an entry adds to which counts."""
+    action, reasons = entry["action"], entry["reasons"]
+    yield f"action.{action}", 1
+    if entry["outcome"] != "DONE":
+        yield "refusals", 1
+        yield f"refused.{action}", 1
+        for reason in dict.fromkeys(reasons):
+            yield f"reason.{reason}", 1
+            yield f"reason-of.{action}.{reason}", 1
+        return
+    if action == "perk.claimed":
+        yield "claims", 1
+    elif action == "hold.confirmed":
+        yield from sums("redemptions", "units", "amount", entry)
+    elif action == "redemption.reversed":
+        yield from sums("reversals", "reversed-units", "reversed-amount", entry)
+        bearer = next((reason for reason in reasons if reason in BEARERS), "UNKNOWN")
+        yield from sums(f"borne.{bearer}", f"borne-units.{bearer}", f"borne-amount.{bearer}", entry)
+    elif action in ENDS:
+        yield ENDS[action], 1
+    elif action == "fulfilment.updated":
+        for state in reasons:
+            yield f"fulfilment.{state}", 1
+    elif action.startswith("service."):
+        for code in reasons:
+            if code in CLOCKS:
+                yield CLOCKS[code], 1
+
+
+def sums(count: str, units: str, amount: str, entry: dict[str, Any]) -> Iterator[Change]:
+    """One, its units and its amount. An entry of version 1 was of one unit and no amount."""
+    yield count, 1
+    yield units, entry["units"] if "units" in entry else 1
+    yield amount, entry.get("amount") or 0

@@ -1,0 +1,27 @@
+"""Verifies against the log's own key: a whole export, or the proof of one entry."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.auditing.files import open_export, read_note
+from gateway.auditing.fsck import Report, check_export
+from partners import tlog_proofs
+from partners.notes import NoteInvalid, Verifier
+
+
+def verify_log(file: Path, checkpoint: Path, verifier_key: str) -> Report:
+    """Whether an export is all that the log signed, from its files alone; OSError when one can't be read."""
+    try:
+        verifier = Verifier.parse(verifier_key)
+    except NoteInvalid as fault:
+        return Report(None, f"{checkpoint.name}: {fault}")
+    return check_export(open_export(file, checkpoint), [verifier])
+
+
+def verify_proof(proof: Path, entry: bytes, verifiers: Sequence[Verifier]) -> Report:
+    """Whether an entry, byte for byte, is in the log, from a `.tlog-proof` file alone; OSError when it can't be
+    read."""
+    try:
+        return Report(tlog_proofs.parse(read_note(proof)).verify(entry, verifiers), None)
+    except NoteInvalid as fault:
+        return Report(None, f"{proof.name}: {fault}")

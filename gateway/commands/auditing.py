@@ -1,0 +1,178 @@
+"""The commands of `perks audit` that work on files alone, for auditors; they end with codes that cron can act on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import typer
+
+from gateway.auditing.files import open_export, read_note
+from gateway.auditing.fsck import Report, check_export
+from gateway.auditing.verify import verify_proof
+from gateway.commands import AsJson, show
+from gateway.commands.nouns import Nouns
+from partners import tlog_proofs
+from partners.errors import BadInput
+from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, verifier_of
+from partners.tiles import PROOF_HEADER
+
+DIFFERENT, UNREADABLE = 1, 3
+
+
+class Audit(Nouns):
+    """What works on the service is imported only when it is asked for."""
+
+    places: ClassVar[dict[str, str]] = {
+        "export": "gateway.commands.audit:export_audit",
+        "key": "gateway.commands.audit:print_key",
+    }
+
+
+app = typer.Typer(
+    cls=Audit,
+    help="Export the log; mirror, check and compare what was exported, with files alone.",
+    epilog="Exit codes: 0 sound, 1 not sound or different, 2 wrong use, 3 a file can't be read.",
+    no_args_is_help=True,
+)
+Export = Annotated[
+    Path, typer.Argument(metavar="EXPORT", help="A file of an entry a line, or a folder of tiles.", show_default=False)
+]
+Beside = Annotated[
+    Path | None, typer.Option(help="The signed checkpoint. Default: the one beside it.", show_default=False)
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="VERIFIER", help="A key of the log, from `perks audit key`; repeatable.", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when all is well.")]
+
+
+@app.command("fsck")
+def check_audit(
+    export: Export,
+    checkpoint: Beside = None,
+    key: Keys = None,
+    hashes_only: Annotated[
+        bool, typer.Option("--hashes-only", help="Tiles of hashes alone, as a public mirror has them.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Derive an export again, entry by entry and hash by hash, up to its signed root."""
+    verifiers = checked_keys(key)
+    with reading():
+        report = check_export(open_export(export, checkpoint), verifiers, hashes_only=hashes_only)
+    what = "hashes of entries, which are not here" if hashes_only else "entries, all and unaltered"
+    whose = "signed by {}" if verifiers else "as a checkpoint of {} says; its signature was not checked, give --key"
+    end(report, f"{what}, {whose}", as_json=as_json, quiet=quiet)
+
+
+@app.command("verify")
+def verify_audit(
+    file: Annotated[Path | None, typer.Argument(metavar="[EXPORT]", help="An export.", show_default=False)] = None,
+    checkpoint: Beside = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="VERIFIER",
+            help="A key of the log, from `perks audit key`; repeatable. Default: this installation's own.",
+            show_default=False,
+        ),
+    ] = None,
+    proof: Annotated[Path | None, typer.Option(help="Instead of an export, the .tlog-proof of one entry.")] = None,
+    entry: Annotated[Path | None, typer.Option(help="With --proof, a file of the entry's bytes.")] = None,
+    leaf: Annotated[str | None, typer.Option(metavar="JSON", help="With --proof, the entry itself.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Verify an export, or the proof of one entry, from files alone: complete, unaltered, and signed."""
+    verifiers = checked_keys(key)
+    if (file is None) == (proof is None) or (proof is not None) != ((entry is None) != (leaf is None)):
+        raise BadInput("give either an export, or --proof with one of --entry and --leaf")
+    with reading():
+        if proof is not None:
+            text = (leaf or "").encode() if entry is None else entry.read_bytes().removesuffix(b"\n")
+            report = verify_proof(proof, text, verifiers or [own_key(proof)])
+            told = "entries, this one among them, signed by {}"
+        elif file is not None:
+            export = open_export(file, checkpoint)
+            report = check_export(export, verifiers or [own_key(export.checkpoint)])
+            told = "entries, all and unaltered, signed by {}"
+    end(report, told, as_json=as_json, quiet=quiet)
+
+
+def end(report: Report, told: str, *, as_json: bool, quiet: bool) -> None:
+    """Says what checking a log came to, and ends; `told` is what is said of the number and for the name of the log."""
+    signed = report.checkpoint
+    lines = [] if signed is None else [f"sound: {signed.size} {told.format(signed.origin)}"]
+    for one in report.continued:
+        older = one.checkpoint
+        whole = "all of which are here" if one.complete else "NOT all of which are here: some were lost or changed"
+        lines.append(f"continues {older.origin} with its {older.size} entries, {whole}")
+    figures = {
+        "sound": report.sound,
+        "entries": signed and signed.size,
+        "fault": report.fault,
+        "origin": signed and signed.origin,
+        "root": signed and signed.root.hex(),
+        "continues": [
+            {"origin": one.checkpoint.origin, "entries": one.checkpoint.size, "complete": one.complete}
+            for one in report.continued
+        ],
+    }
+    finish(figures, lines, report.fault and f"not sound: {report.fault}", as_json=as_json, quiet=quiet)
+
+
+def finish(figures: Mapping[str, Any], lines: list[str], fault: str | None, *, as_json: bool, quiet: bool) -> None:
+    """Prints the figures as JSON, or the lines, or the one on standard error of what is wrong, and ends with 1 then."""
+    if as_json:
+        show(figures)
+    elif fault is not None:
+        typer.echo(f"perks: {fault}", err=True)
+    elif not quiet:
+        typer.echo("\n".join(lines))
+    if fault is not None:
+        raise typer.Exit(DIFFERENT)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """A file that can't be read ends the command with 3, and one line that names it."""
+    try:
+        yield
+    except OSError as fault:
+        typer.echo(f"perks: {fault.filename}: {fault.strerror}" if fault.filename else f"perks: {fault}", err=True)
+        raise typer.Exit(UNREADABLE) from None
+
+
+def checked_keys(keys: list[str] | None, option: str = "--key") -> list[Verifier]:
+    """The keys of the command line; BadInput when one is none."""
+    try:
+        return [Verifier.parse(key) for key in keys or ()]
+    except NoteInvalid as fault:
+        raise BadInput(f"{option}: {fault}") from None
+
+
+def own_key(signed: Path) -> Verifier:
+    """This installation's key, under the name that the checkpoint gives the log; SettingsInvalid without a secret."""
+    from gateway.running import kept_secret
+    from gateway.settings import SettingsInvalid, read_settings
+    from partners.keys import derive_keys
+
+    settings = read_settings()
+    kept = settings.data_folder / "secret"
+    if settings.secret is None and not kept.exists():
+        raise SettingsInvalid("whose log is it? Give --key, or the PERKS_SECRET of this installation")
+    secret = settings.secret.get_secret_value() if settings.secret else kept_secret(settings.data_folder)
+    try:
+        note = read_note(signed)
+        if note.startswith(PROOF_HEADER):
+            note = tlog_proofs.parse(note).note
+        origin = Checkpoint.parse(note_text(note)).origin
+    except NoteInvalid:
+        origin = "unknown/log"  # what is wrong with the checkpoint will be told by who verifies it
+    return verifier_of(origin, derive_keys(secret.encode()).log)

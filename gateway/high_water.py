@@ -1,0 +1,126 @@
+"""The last checkpoint that this host signed or told, kept where restoring a database does not take it back."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import structlog
+
+from partners.log_forks import LogForked
+from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, open_checkpoint
+
+log = structlog.get_logger()
+
+
+class HighWater:
+    """The mark of one database's log on this host, shared by its processes in a file below the data folder.
+
+    Where the file can't be written this process alone remembers, and `warning` says so. `fault` is why nothing is
+    signed at the moment, for whoever looks after the service.
+    """
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.file = folder / "log" / f"{quote(database, safe='')}.checkpoint"
+        self.fault: Exception | None = None
+        self.warning = ""
+        self._last = ""
+
+    @property
+    def state(self) -> str:
+        """`ok`, or in a word why nothing is signed."""
+        return "ok" if self.fault is None else "forked" if isinstance(self.fault, LogForked) else "can't sign"
+
+    async def known(self) -> Checkpoint | None:
+        """The last checkpoint, None where none was ever signed or told; LogForked when the file is damaged."""
+        note = await asyncio.to_thread(self.read)
+        return self._checkpoint(note) if note else None
+
+    async def keep(self, note: str) -> None:
+        """Raises the mark to a checkpoint that was committed, before anybody else is told of it.
+
+        A smaller one of the same log changes nothing; one of another name takes its place, since whoever signs has
+        made sure that it continues this log.
+        """
+        await asyncio.to_thread(self._raise, note, anew=True)
+
+    async def raise_to(self, note: str, verifiers: Sequence[Verifier]) -> bool:
+        """Raises the mark to a checkpoint that somebody else (a witness, an auditor) holds and this log signed; whether
+        it was higher. If the database has not got so far, nothing will be signed from now on. NoteInvalid unless one
+        of the log's keys signed it."""
+        open_checkpoint(note, *verifiers)
+        return await asyncio.to_thread(self._raise, note, anew=False)
+
+    def read(self) -> str:
+        """The note in the file, or this process's last when that is higher; empty for none."""
+        try:
+            note = self.file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return self._last
+        except (OSError, UnicodeDecodeError) as fault:
+            raise LogForked(f"the log's high-water mark {self.file} can't be read: {fault}") from None
+        return self._last if self.warning and self._is_higher(self._last, note) else note
+
+    def _raise(self, note: str, *, anew: bool) -> bool:
+        before = self.read()
+        if note == before or not self._takes_place(note, before, anew=anew):
+            return False
+        try:
+            with locked(self.file):
+                before = self.read()
+                if self._takes_place(note, before, anew=anew):
+                    write_durably(self.file, note)
+        except OSError as fault:
+            if not self.warning:
+                log.warning("log.mark_not_kept", file=str(self.file), detail=str(fault))
+            self.warning = f"the log's high-water mark can't be kept in {self.file}: {fault.strerror}"
+        else:
+            self.warning = ""
+        self._last = note
+        return True
+
+    def _takes_place(self, note: str, before: str, *, anew: bool) -> bool:
+        if not before:
+            return True
+        other = self._checkpoint(note).origin != self._checkpoint(before).origin
+        return anew if other else self._is_higher(note, before)
+
+    def _is_higher(self, note: str, than: str) -> bool:
+        """Of one log, a tree of more leaves, or another of as many, which should never be."""
+        one, other = (self._checkpoint(text) for text in (note, than)) if note else (None, None)
+        if one is None or other is None or one.origin != other.origin:
+            return False
+        return one.size > other.size or (one.size == other.size and one.root != other.root)
+
+    def _checkpoint(self, note: str) -> Checkpoint:
+        try:
+            return Checkpoint.parse(note_text(note))
+        except NoteInvalid as fault:
+            raise LogForked(f"the log's high-water mark {self.file} can't be read: {fault}") from None
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """One process of this host at a time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_durably(file: Path, text: str) -> None:
+    """The file has the old or the new text whenever the power goes, and the new one from the return on."""
+    draft = file.with_suffix(".part")
+    with draft.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,209 @@
+"""The worker that shows the log's newest checkpoint to witnesses, and keeps what they sign of it."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+import httpx
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.database import Database
+from gateway.housekeeping import keep_doing
+from gateway.witness.addresses import WitnessAddress
+from gateway.witness.submissions import render
+from partners.log import read_ranges
+from partners.merkle import consistency_ranges
+from partners.notes import NoteInvalid, Verifier, note_text, read_signatures
+from partners.witnessed import SignedHead, keep_cosignature, read_signed_head
+
+log = structlog.get_logger()
+
+ANSWER_SECONDS_MAX = 10.0
+ANSWER_BYTES_MAX = 64 * 1024
+ATTEMPTS_MAX = 3
+PAUSE_FACTOR_MAX = 32
+CLOCKS_APART_MAX = timedelta(hours=1)
+NEVER = datetime.min.replace(tzinfo=UTC)
+SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\n")
+SIZE_TYPE = "text/x.tlog.size"
+
+
+class WitnessFault(Exception):
+    """A witness did not sign, for a reason that says nothing about the log; in words for the operator."""
+
+
+class Contradicted(Exception):
+    """A witness has signed a log that is not the beginning of ours: ours has lost entries, or was rewritten."""
+
+
+@dataclass(slots=True)
+class Watcher:
+    """A witness as this process knows it."""
+
+    address: WitnessAddress
+    origin: str = ""
+    seen: int = 0
+    """The size of the log `origin` that it signed last, as far as we know."""
+    fault: str = ""
+    pause_factor: int = 1
+    again_at: datetime = NEVER
+
+
+@asynccontextmanager
+async def open_web() -> AsyncIterator[httpx.AsyncClient]:
+    """The client for witnesses: it follows no redirect, and the connections to them stay open."""
+    limits = httpx.Limits(max_connections=20, max_keepalive_connections=10)
+    async with httpx.AsyncClient(timeout=ANSWER_SECONDS_MAX, follow_redirects=False, limits=limits) as web:
+        yield web
+
+
+class Witnesses:
+    """The witnesses of one log; `contradicted` is called with what one of them has seen that the log does not hold."""
+
+    def __init__(
+        self,
+        addresses: Sequence[WitnessAddress],
+        database: Database,
+        cache: Redis,
+        clock: Callable[[], datetime],
+        contradicted: Callable[[SignedHead, int, str], Awaitable[None]],
+        *,
+        every_s: float,
+    ) -> None:
+        self.watchers = [Watcher(address) for address in addresses]
+        self._database, self._cache, self._clock = database, cache, clock
+        self._contradicted, self._every_s = contradicted, every_s
+
+    async def keep_asking(self, stop: asyncio.Event) -> None:
+        """Asks every so many seconds until told to stop, of all processes that do so one at a time."""
+        if not self.watchers:
+            return
+        async with open_web() as web:
+
+            async def ask() -> None:
+                await self.ask_all(web)
+
+            await keep_doing("witness", ask, self._every_s / 4, stop)
+
+    async def ask_all(self, web: httpx.AsyncClient) -> None:
+        """Shows every witness the newest checkpoint, all at once, unless another process just did.
+
+        A checkpoint that they have signed already they sign again: that tells from what time on nothing is newer.
+        """
+        async with self._database.connection() as connection:
+            head = await read_signed_head(connection)
+        if head is not None and await self._is_due(head):
+            now = self._clock()
+            due = [watcher for watcher in self.watchers if now >= watcher.again_at]
+            await asyncio.gather(*(self._ask(web, watcher, head) for watcher in due))
+
+    async def _is_due(self, head: SignedHead) -> bool:
+        """Whether no process has asked for so many seconds. Without the cache each one asks, which harms nothing."""
+        key = f"perks:witnessing:{sha256(head.origin.encode()).hexdigest()}"
+        try:
+            return bool(await self._cache.set(key, "1", nx=True, px=max(1, int(self._every_s * 950))))
+        except RedisError:
+            return True
+
+    async def _ask(self, web: httpx.AsyncClient, watcher: Watcher, head: SignedHead) -> None:
+        fault = ""
+        try:
+            line = await self._cosigned(web, watcher, head)
+            async with self._database.connection() as connection:
+                await keep_cosignature(connection, head, line, self._clock())
+        except Contradicted as contradiction:
+            if await self._is_behind(watcher, head):
+                return
+            fault = str(contradiction)
+            await self._contradicted(head, watcher.seen, fault)
+        except (WitnessFault, NoteInvalid) as raised:
+            fault = str(raised)
+        except Exception as raised:  # the other witnesses are asked all the same
+            fault = f"{type(raised).__name__}: {raised}"
+        self._note(watcher, fault)
+
+    async def _is_behind(self, watcher: Watcher, head: SignedHead) -> bool:
+        """Whether the log has grown meanwhile to what the witness has seen, which another process showed it."""
+        async with self._database.connection() as connection:
+            newer = await read_signed_head(connection)
+        return newer is not None and newer.origin == head.origin and newer.size >= watcher.seen > head.size
+
+    def _note(self, watcher: Watcher, fault: str) -> None:
+        """Tells each kind of fault once, and puts the next attempt off for longer each time."""
+        name = watcher.address.verifier.label
+        if fault and fault != watcher.fault:
+            log.warning("witness.fault", witness=name, fault=fault)
+        elif watcher.fault and not fault:
+            log.info("witness.signs_again", witness=name)
+        watcher.pause_factor = min(2 * watcher.pause_factor, PAUSE_FACTOR_MAX) if fault else 1
+        watcher.again_at = self._clock() + timedelta(seconds=self._every_s * (watcher.pause_factor - 1))
+        watcher.fault = fault
+        if fault:
+            watcher.seen = 0  # it says again what it has seen, which may have been put right by then
+
+    async def _cosigned(self, web: httpx.AsyncClient, watcher: Watcher, head: SignedHead) -> str:
+        """The witness's signature line; it says itself from which size on it wants a proof."""
+        if watcher.origin != head.origin:
+            watcher.origin, watcher.seen = head.origin, 0
+        for _ in range(ATTEMPTS_MAX):
+            if watcher.seen > head.size:
+                raise Contradicted(f"it has signed {watcher.seen} entries of {head.origin}, which has {head.size}")
+            async with self._database.connection() as connection:
+                proof = await read_ranges(connection, consistency_ranges(watcher.seen, head.size))
+            status, kind, body = await submit(web, watcher.address.url, render(watcher.seen, proof, head.note))
+            if status == 200:
+                watcher.seen = head.size
+                return cosignature_in(body, head, watcher.address.verifier, self._clock())
+            if status == 409 and kind == SIZE_TYPE:
+                watcher.seen = size_in(body)
+            elif status in (409, 422):
+                raise Contradicted(f"the first {watcher.seen} entries of {head.origin} that it signed were others")
+            else:
+                raise WitnessFault(f"status {status}: {body[:200].strip()!r}")
+        raise WitnessFault("it asks for proofs from ever other sizes on")
+
+
+async def submit(web: httpx.AsyncClient, url: str, body: bytes) -> tuple[int, str, str]:
+    """Status, media type and text of a witness's answer to POST /add-checkpoint; WitnessFault."""
+    answer = bytearray()
+    headers = {"content-type": "text/plain; charset=utf-8", "accept-encoding": "identity"}
+    try:
+        asked = web.stream("POST", f"{url}/add-checkpoint", content=body, headers=headers)
+        async with asyncio.timeout(ANSWER_SECONDS_MAX), asked as response:
+            async for chunk in response.aiter_raw():
+                answer += chunk
+                if len(answer) > ANSWER_BYTES_MAX:
+                    raise WitnessFault(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        return response.status_code, response.headers.get("content-type", ""), answer.decode()
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as fault:
+        raise WitnessFault(f"no answer: {type(fault).__name__}") from None
+    except UnicodeDecodeError:
+        raise WitnessFault("an answer that is not text in UTF-8") from None
+
+
+def size_in(body: str) -> int:
+    """The size that a witness signed last, from its answer 409; WitnessFault."""
+    size = SIZE.fullmatch(body)
+    if size is None:
+        raise WitnessFault("status 409 without a size")
+    return int(size[1])
+
+
+def cosignature_in(body: str, head: SignedHead, witness: Verifier, now: datetime) -> str:
+    """The witness's own line from its answer 200, checked; WitnessFault, NoteInvalid."""
+    note = head.note + body
+    if note_text(note) != note_text(head.note):
+        raise WitnessFault("an answer that is not lines of signatures")
+    signatures = read_signatures(note, witness)
+    if not signatures:
+        raise WitnessFault(f"an answer that {witness.label} did not sign")
+    time = signatures[-1].time
+    if time is None or abs(now.timestamp() - time) > CLOCKS_APART_MAX.total_seconds():
+        raise WitnessFault("it signed for another time: are the clocks right?")
+    return signatures[-1].line

@@ -1,0 +1,204 @@
+"""The entries that staff search, newest first, by statements whose cost depends on the page and not on the log."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Connection
+
+from partners.errors import BadInput
+from partners.values import value
+
+OUTCOMES = ("DONE", "REFUSED")
+ACTIONS_MAX = 20
+LOOKED_THROUGH = (1_000, 20_000)
+CLOCKS_APART_MS = 300_000
+QUIET = ("client.", "codes.", "log.", "partner.", "perk.")  # what partners and staff do now and then
+LAST_ID = 2**128 - 1
+
+
+@value
+class Entry:
+    """An entry and its place in the log, None while it waits for one."""
+
+    id: UUID
+    at: datetime
+    action: str
+    outcome: str
+    reasons: list[str]
+    actor_kind: str
+    actor_id: str
+    partner_id: UUID | None
+    perk_id: UUID | None
+    member_id: UUID | None
+    subject_id: UUID | None
+    leaf: str
+    leaf_hash: bytes
+    index: int | None
+
+
+NAMES = [field.name for field in fields(Entry)][:-1]
+
+
+@value
+class EntryFilter:
+    """Every condition that is given must hold; times are half-open, from `since` until before `until`. BadInput."""
+
+    actions: Sequence[str] | None = None
+    outcome: str | None = None
+    partner_id: UUID | None = None
+    perk_id: UUID | None = None
+    member_id: UUID | None = None
+    subject_id: UUID | None = None
+    actor_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome not in (None, *OUTCOMES):
+            raise BadInput(f"outcome: {' or '.join(OUTCOMES)}")
+        if self.actions is not None and len(self.actions) > ACTIONS_MAX:
+            raise BadInput(f"actions: at most {ACTIONS_MAX}", limit=ACTIONS_MAX)
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What is given, each by the comparison that it needs."""
+        given = {
+            "action = ANY ({}::text[])": None if self.actions is None else list(dict.fromkeys(self.actions)),
+            "outcome = {}": self.outcome,
+            "partner_id = {}": self.partner_id,
+            "perk_id = {}": self.perk_id,
+            "member_id = {}": self.member_id,
+            "subject_id = {}": self.subject_id,
+            "actor_id = {}": self.actor_id,
+            "at >= {}": self.since,
+            "at < {}": self.until,
+        }
+        return {condition: value for condition, value in given.items() if value is not None}
+
+    @property
+    def driver(self) -> str:
+        """The column whose index leaves the fewest entries to look through, `id` for all entries."""
+        quiet = all(one.startswith(QUIET) and one != "perk.claimed" for one in self.actions or ())
+        ranked = (
+            ("subject_id", self.subject_id is not None),
+            ("member_id", self.member_id is not None),
+            ("action", self.actions is not None and quiet),
+            ("perk_id", self.perk_id is not None),
+            ("actor_id", self.actor_id not in (None, "system")),
+            ("partner_id", self.partner_id is not None),
+            ("outcome", self.outcome == "REFUSED"),
+            ("action", self.actions is not None),
+            ("actor_id", self.actor_id is not None),
+        )
+        return next((column for column, given in ranked if given), "id")
+
+    @property
+    def span(self) -> tuple[UUID, UUID]:
+        """The ids that the times allow, the second excluded: an id carries the time at which the database made it
+        (RFC 9562 section 5.7), and no two clocks are further apart than five minutes."""
+        since = 0 if self.since is None else id_number(self.since, -CLOCKS_APART_MS)
+        until = LAST_ID if self.until is None else id_number(self.until, CLOCKS_APART_MS)
+        return UUID(int=since), UUID(int=until)
+
+
+def id_number(moment: datetime, more_ms: int) -> int:
+    """The least id of so many ms after a moment, as a number."""
+    return min(max(0, int(moment.timestamp() * 1000) + more_ms) << 80, LAST_ID)
+
+
+@value
+class Page:
+    """Entries, newest first. `looked_to` is where the search gave up before the page was full: the next goes on."""
+
+    rows: list[Entry]
+    looked_to: UUID | None = None
+
+
+@value
+class Search:
+    """Walks through the entries of one value of one column, or of a few, and looks at the other conditions on the
+    way. The comparison of rows leaves the planner one index, whatever it believes of values that it does not know."""
+
+    driver: str
+    values: list[Any]
+    conditions: dict[str, Any]
+
+    @classmethod
+    def of(cls, wanted: EntryFilter) -> "Search":
+        """The cheapest walk that finds what is wanted."""
+        conditions, driver = wanted.conditions, wanted.driver
+        if driver in ("id", "outcome"):
+            conditions.pop("outcome = {}" if driver == "outcome" else "", None)
+            return cls(driver, [None], conditions)
+        if driver == "action":
+            return cls(driver, conditions.pop("action = ANY ({}::text[])"), conditions)
+        return cls(driver, [conditions.pop(f"{driver} = {{}}")], conditions)
+
+    @property
+    def order(self) -> str:
+        """That of the index; within a value it is that of the ids."""
+        return "id DESC" if self.driver in ("id", "outcome") else f"{self.driver} DESC, id DESC"
+
+    def walk(self, names: str, limit: str) -> str:
+        """The walk through the entries of each value `d.v`, from before $2 down to $3."""
+        kind = "uuid" if self.driver in ("subject_id", "member_id", "perk_id", "partner_id") else "text"
+        bounds = f"({self.driver}, id) < (d.v, $2::uuid) AND ({self.driver}, id) >= (d.v, $3::uuid)"
+        if self.driver in ("id", "outcome"):
+            bounds = ("outcome = 'REFUSED' AND " * (self.driver == "outcome")) + "id < $2::uuid AND id >= $3::uuid"
+        each = f"SELECT {names} FROM audit_entry WHERE {bounds} ORDER BY {self.order} {limit}"
+        return f"unnest($1::{kind}[]) AS d(v) CROSS JOIN LATERAL ({each}) AS w"
+
+    @property
+    def found(self) -> str:
+        """At most $4 entries among the next $5 of each value, newest first."""
+        given = [condition.format(f"${number}") for number, condition in enumerate(self.conditions, 6)]
+        where = f"WHERE {' AND '.join(given)} " if given else ""
+        walk = self.walk(", ".join(NAMES), "LIMIT $5")
+        if where:
+            each, _, lateral = walk.partition(" CROSS JOIN LATERAL ")
+            walk = f"{each} CROSS JOIN LATERAL (SELECT * FROM {lateral} {where}ORDER BY {self.order} LIMIT $4) AS w"
+        page = f"SELECT w.* FROM {walk} ORDER BY w.id DESC LIMIT $4"
+        return f"SELECT e.*, l.index FROM ({page}) AS e LEFT JOIN log_leaf l ON l.entry_id = e.id ORDER BY e.id DESC"
+
+    @property
+    def looked_to(self) -> str:
+        """The newest of the ids at which the walks through $4 + 1 entries of each value end."""
+        return f"SELECT w.id FROM {self.walk('id', 'OFFSET $4 LIMIT 1')} ORDER BY w.id DESC LIMIT 1"
+
+
+async def search_entries(connection: "Connection[Any]", wanted: EntryFilter, *, first: int, after: UUID | None) -> Page:
+    """At most `first` + 1 entries, the one more telling that there is a next page.
+
+    Entries of which few fit the conditions are looked through 21,000 at a time, so that a page is never late; it then
+    says where it `looked_to`.
+    """
+    search, rows = Search.of(wanted), list[Entry]()
+    low, high = wanted.span
+    high = high if after is None else min(high, after)
+    looked_to = None
+    for window in LOOKED_THROUGH if search.conditions else (first + 1,):
+        missing = first + 1 - len(rows)
+        found = await connection.fetch(
+            search.found, search.values, high, low, missing, window, *search.conditions.values()
+        )
+        looked_to = None
+        if search.conditions and (len(found) < missing or len(search.values) > 1):
+            looked_to = await connection.fetchval(search.looked_to, search.values, high, low, window - 1)
+        rows += [Entry(*row) for row in found if looked_to is None or row["id"] >= looked_to]
+        if looked_to is None or len(rows) > first:
+            return Page(rows)
+        high = looked_to
+    return Page(rows, looked_to)
+
+
+async def find_entry(connection: "Connection[Any]", id: UUID) -> Entry | None:
+    """One entry."""
+    names = ", ".join(f"e.{name}" for name in NAMES)
+    row = await connection.fetchrow(
+        f"SELECT {names}, l.index FROM audit_entry e LEFT JOIN log_leaf l ON l.entry_id = e.id WHERE e.id = $1",  # noqa: S608  constants
+        id,
+    )
+    return None if row is None else Entry(*row)

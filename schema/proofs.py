@@ -1,0 +1,67 @@
+"""Proofs of the log: that an entry is in it, and that it only grows (RFC 6962, in the formats of C2SP)."""
+
+import asyncio
+from datetime import datetime
+
+import strawberry
+
+from partners import proofs
+from partners.actors import ActorKind
+from partners.entries import find_entry
+from partners.errors import BadInput, TryAgain
+from partners.notes import encoded
+from partners.proofs import Leaf, LogState, Proof, Provable
+from partners.tlog_proofs import render
+from schema.context import Info
+from schema.ids import ENTRY, split_id
+from schema.members import MAY_SEE_TIER
+from schema.permissions import Authenticated, Public, field, object_type
+from schema.redemptions import disclose
+from schema.selection import selected
+
+WAITS_S = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)  # a second, ten times what the sequencer takes to look again
+
+
+@object_type(permission=Authenticated, description="That an entry is in the log: anybody can check it without us.")
+class AuditProof:
+    leaf: str | None = field(
+        permission=MAY_SEE_TIER,
+        description="The canonical JSON (RFC 8785) that the log holds, byte for byte. It tells the tier and who it was "
+        "about, as a hash of this partner's own: to a partner null unless the member lets it read the tier now.",
+    )
+    leaf_hash: str = field(description="SHA-256 of 0x00 and the leaf, in hexadecimal (RFC 6962).")
+    index: int = field(description="Its place in the log, from 0 on.")
+    tree_size: int = field(description="How many entries the checkpoint is of.")
+    hashes: list[str] = field(description="From the leaf up to the root, in base64 (RFC 6962 section 2.1.1).")
+    root_hash: str = field(description="The root of the checkpoint, in base64.")
+    checkpoint: str = field(description="The log's checkpoint as a signed note (C2SP tlog-checkpoint).")
+    proof: str = field(description="All of it as one text that tools read from a file (C2SP tlog-proof).")
+
+    @classmethod
+    def of(cls, proof: Proof, leaf: str | None, leaf_hash: bytes) -> "AuditProof":
+        """A proof as the API says it."""
+        return cls(
+            leaf=leaf,
+            leaf_hash=leaf_hash.hex(),
+            index=proof.index,
+            tree_size=proof.checkpoint.size,
+            hashes=[encoded(one) for one in proof.hashes],
+            root_hash=encoded(proof.checkpoint.root),
+            checkpoint=proof.note,
+            proof=render(proof.index, proof.hashes, proof.note),
+        )
+
+
+async def find_proof(info: Info, redemption_id: strawberry.ID) -> AuditProof | None:
+    """A proof at once, or within the second that the log takes; TRY_AGAIN after that. Two statements, and one more
+    that keeps what a partner is told."""
+    context = info.context
+    leaf = await placed_leaf(info, *provable_id(info, redemption_id))
+    if leaf is None or leaf.index is None:
+        return None
+    shown = "leaf" in selected(info) and leaf.told
+    if shown and leaf.member_id is not None and context.actor.kind is ActorKind.PARTNER:
+        await disclose(info, {leaf.member_id})
+    async with context.resources.connection() as connection:
+        found = await proofs.prove(connection, leaf.note, {leaf.leaf_hash: leaf.index})
+    return AuditProof.of(found[leaf.leaf_hash], leaf.leaf if shown else None, leaf.leaf_hash)
