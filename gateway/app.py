@@ -38,6 +38,7 @@ from gateway.waitlists import Promoter, keep_promoting
 from partners.errors import PerksError
 from partners.feeds import Feeds
 from partners.keys import Keys
+from partners.outside_addresses import PrivateTargets, read_private_targets
 from partners.programme import Programme, keep_programme, read_programme, require_programme
 from schema.context import Resources, open_resources
 from schema.http import GraphQLEndpoint
@@ -108,7 +109,8 @@ async def open_service(
         limits = RateLimits(cache)
         keys = settings.keys
         feeds = Feeds(clock, tell_of_reading)
-        resources = resources_on(database, programme, keys, limits, feeds)
+        private_targets = read_private_targets(settings.webhook_private_targets)
+        resources = resources_on(database, programme, keys, limits, feeds, private_targets)
         closing.push_async_callback(resources.claims.close)
         closing.push_async_callback(resources.availability.close)
         closing.push_async_callback(feeds.close)
@@ -146,7 +148,14 @@ def open_cache(address: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-def resources_on(database: Database, programme: Programme, keys: Keys, limits: RateLimits, feeds: Feeds) -> Resources:
+def resources_on(
+    database: Database,
+    programme: Programme,
+    keys: Keys,
+    limits: RateLimits,
+    feeds: Feeds,
+    private_targets: PrivateTargets,
+) -> Resources:
     """What resolvers reach."""
     return open_resources(
         sessions=database.sessions,
@@ -157,6 +166,7 @@ def resources_on(database: Database, programme: Programme, keys: Keys, limits: R
         try_code=limits.hold_code,
         right_code=limits.right_hold_code,
         feeds=feeds,
+        private_targets=private_targets,
     )
 
 

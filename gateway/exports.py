@@ -50,7 +50,7 @@ class Exporter:
         except LeaseLost:
             log.info("export_lost", export=str(making.id))
         except Exception as fault:
-            log.warning("export_failed", export=str(making.id), fault=type(fault).__name__, attempts=making.attempts)
+            log.warning("export_failed", export=str(making.id), attempts=making.attempts, exc_info=fault)
             async with self._database.connection() as connection:
                 await tell_failure(connection, making, fault, self._clock())
 

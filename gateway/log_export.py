@@ -1,20 +1,29 @@
-"""The log as files for whoever audits it: JSON Lines with its signed checkpoint beside it."""
+"""The log as files for whoever audits it: JSON Lines with its signed checkpoint beside it, or a folder of tiles."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, BinaryIO
 
-from asyncpg import Connection
+from asyncpg import Connection, Record
 
 from gateway.database import Database
 from partners.errors import Conflict, NotFound
+from partners.log import read_ranges
+from partners.log_keys import read_verifiers
+from partners.notes import Checkpoint, NoteInvalid, note_text
+from partners.tiles import TILE_WIDTH, Tile, bundle
 
 FILE_NAME = "log.jsonl"
 LEAVES_AT_ONCE = 5_000
 LEAVES = "SELECT e.leaf FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id ORDER BY l.index"
+ENTRIES_FROM = """
+SELECT e.leaf, l.leaf_hash FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id WHERE l.index >= $1 ORDER BY l.index
+"""
+NODES = "SELECT hash FROM log_node WHERE level = $1 ORDER BY index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +48,21 @@ async def export_log(database: Database, target: Path) -> Exported:
         database.connection() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        head = await connection.fetchrow("SELECT size, checkpoint FROM log_head WHERE size > 0")
-        if head is None:
-            raise NotFound("the log is empty: nothing has been recorded, or no sequencer has run")
+        head = await read_head(connection)
         with replaced(beside) as note, replaced(file) as lines:
             written = await write_leaves(connection, lines)
             if written != head["size"]:
                 raise Conflict(f"the log has {written} of its {head['size']} entries: run `perks doctor`")
             note.write(head["checkpoint"].encode())
     return Exported(file, beside, written)
+
+
+async def read_head(connection: "Connection[Any]") -> "Record":
+    """The log's head; NotFound while it is empty."""
+    head = await connection.fetchrow("SELECT origin, size, checkpoint FROM log_head WHERE size > 0")
+    if head is None:
+        raise NotFound("the log is empty: nothing has been recorded, or no sequencer has run")
+    return head
 
 
 def file_of(target: Path) -> Path:
@@ -80,3 +95,95 @@ def replaced(file: Path) -> Iterator[BinaryIO]:
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+
+
+async def export_tiles(database: Database, folder: Path) -> Exported:
+    """Writes the log as /log/ serves it: `tile/…` with all hashes and entries, `keys`, and at last `checkpoint`.
+
+    Run again it goes on: full tiles that are there already are not written again, partial ones that are full by now
+    are removed. Memory stays flat, and each file appears when it is whole. NotFound while nothing is in the log;
+    Conflict when the folder has another log's tiles, or the log has lost an entry; OSError of the disk.
+    """
+    async with (
+        database.connection() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        head = await read_head(connection)
+        await require_same_log(connection, folder, head)
+        keys = "".join(f"{verifier}\n" for verifier in await read_verifiers(connection, head["origin"]))
+        await asyncio.to_thread(write_whole, folder / "keys", keys.encode())
+        written = await write_lowest(connection, folder, head["size"])
+        if written != head["size"]:
+            raise Conflict(f"the log has {written} of its {head['size']} entries: run `perks doctor`")
+        level = 1
+        while head["size"] >> 8 * level:
+            await write_level(connection, folder, level, head["size"] >> 8 * level)
+            level += 1
+        await asyncio.to_thread(write_whole, folder / "checkpoint", head["checkpoint"].encode())
+    return Exported(folder, folder / "checkpoint", written)
+
+
+async def require_same_log(connection: "Connection[Any]", folder: Path, head: "Record") -> None:
+    """Conflict unless the folder is empty or has an earlier state of this log."""
+    keys, note = folder / "keys", folder / "checkpoint"
+    if await asyncio.to_thread(keys.exists):
+        named = (await asyncio.to_thread(keys.read_text, encoding="utf-8")).partition("+")[0]
+        if named != head["origin"]:
+            raise Conflict(f"{folder} has the tiles of another log, {named}: this one is {head['origin']}")
+    if await asyncio.to_thread(note.exists):
+        try:
+            before = Checkpoint.parse(note_text(await asyncio.to_thread(note.read_text, encoding="utf-8")))
+            fits = before.size <= head["size"] and [before.root] == await read_ranges(connection, [(0, before.size)])
+        except (NoteInvalid, LookupError):
+            fits = False
+        if not fits:
+            raise Conflict(f"{note} is of no earlier state of this log: look into it before you export elsewhere")
+
+
+async def write_lowest(connection: "Connection[Any]", folder: Path, size: int) -> int:
+    """The tiles of leaf hashes and of entries, from the first that is not there; returns to which size."""
+    first = await asyncio.to_thread(first_missing, folder, size // TILE_WIDTH)
+    at = first * TILE_WIDTH
+    cursor = await connection.cursor(ENTRIES_FROM, at)
+    while rows := await cursor.fetch(TILE_WIDTH):
+        entries = bundle([row["leaf"].encode() for row in rows])
+        hashes = b"".join(row["leaf_hash"] for row in rows)
+        await asyncio.to_thread(write_tile, folder, Tile(None, at // TILE_WIDTH, len(rows)), entries)
+        await asyncio.to_thread(write_tile, folder, Tile(0, at // TILE_WIDTH, len(rows)), hashes)
+        at += len(rows)
+    return at
+
+
+async def write_level(connection: "Connection[Any]", folder: Path, level: int, count: int) -> None:
+    """The tiles of a higher level, of `count` hashes."""
+    cursor, at = await connection.cursor(NODES, level), 0
+    while rows := await cursor.fetch(TILE_WIDTH):
+        tile = Tile(level, at // TILE_WIDTH, len(rows))
+        await asyncio.to_thread(write_tile, folder, tile, b"".join(row["hash"] for row in rows))
+        at += len(rows)
+    if at != count:
+        raise Conflict(f"the log has {at} of the {count} nodes of its level {level}: run `perks doctor`")
+
+
+def first_missing(folder: Path, full: int) -> int:
+    """The first of the full tiles whose hashes or entries are not there yet."""
+    for index in range(full):
+        if not all((folder / "tile" / Tile(level, index).path).exists() for level in (0, None)):
+            return index
+    return full
+
+
+def write_tile(folder: Path, tile: Tile, content: bytes) -> None:
+    """A tile that is not there yet; a full one takes the place of its partial ones."""
+    file = folder / "tile" / tile.path
+    if not file.exists():
+        write_whole(file, content)
+    if tile.width == TILE_WIDTH:
+        rmtree(file.with_name(f"{file.name}.p"), ignore_errors=True)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """A file that appears, or takes an older one's place, when it is whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(file) as out:
+        out.write(content)

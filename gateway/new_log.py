@@ -1,1 +1,74 @@
-"""placeholder"""
+"""After entries were lost for good: the log goes on under a new name, and this host's mark with it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from gateway.high_water import HighWater
+from gateway.sequencer import Sequencer
+from partners.actors import Actor
+from partners.errors import BadInput, Conflict
+from partners.log_continuing import continue_log, next_name
+from partners.log_forks import LogForked, continued_origins, require_onward
+from partners.merkle import CompactRange
+from partners.notes import Checkpoint, is_name, note_text
+from partners.sequencing import CREATE
+
+HEAD = "SELECT origin, size, frontier, checkpoint FROM log_head FOR UPDATE"
+NAMED = "SELECT EXISTS (SELECT FROM log_key WHERE origin = $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class NewLog:
+    """The log that begins, its size, the name of the one that ends, and how many entries of that were signed."""
+
+    origin: str
+    size: int
+    continued: str
+    signed: int
+
+
+async def start_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) -> NewLog:
+    """Goes on under `origin`, by default the next name, in one transaction; running sequencers go on by themselves.
+
+    BadInput for a name that can't be or was used; Conflict while the log is empty, and without a name where nothing
+    forces a new one.
+    """
+    async with sequencer.database.connection() as connection:
+        async with connection.transaction(isolation="read_committed"):
+            await connection.execute(CREATE)
+            head = await connection.fetchrow(HEAD)
+            assert head is not None
+            last = await last_note(connection, head, sequencer.high_water, named=origin is not None)
+            old = Checkpoint.parse(note_text(last))
+            new = origin or next_name(old.origin)
+            await require_new(connection, new, {old.origin, head["origin"]})
+            note = await continue_log(connection, head, last, new, sequencer.keys, actor, sequencer.clock())
+        await sequencer.high_water.keep(note)
+    return NewLog(new, Checkpoint.parse(note_text(note)).size, old.origin, old.size)
+
+
+async def last_note(connection: "Connection[Any]", head: "Record", mark: HighWater, *, named: bool) -> str:
+    """The last checkpoint that was signed, as a note: the database's unless the mark knows of entries it has lost."""
+    try:
+        tree = CompactRange(head["size"], head["frontier"])
+        await require_onward(connection, head["origin"], tree, await mark.known())
+    except LogForked:
+        return mark.read()
+    if not head["checkpoint"]:
+        raise Conflict("the log is empty: there is nothing to go on from")
+    if not named:
+        raise Conflict(
+            "the log goes on from what was signed last, so nothing forces a new one: give --origin to begin one anyway"
+        )
+    note: str = head["checkpoint"]
+    return note
+
+
+async def require_new(connection: "Connection[Any]", origin: str, used: set[str]) -> None:
+    """BadInput for a name that no log may have, or that one had."""
+    if not is_name(origin):
+        raise BadInput(f"--origin: {origin!r} can't name a log: no space and no + in it")
+    if origin in used | await continued_origins(connection) or await connection.fetchval(NAMED, origin):
+        raise BadInput(f"--origin: {origin} was the name of a log already: another tree under it would be a fork")

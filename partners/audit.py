@@ -7,9 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select
 
-from partners import tables
 from partners.actors import Actor
 
 RECORD = text(
@@ -68,41 +66,3 @@ async def record(
     )
     assert leaf_hash is not None
     return leaf_hash
-
-
-@dataclass(frozen=True, slots=True)
-class EntryFilter:
-    """Every condition that is given must hold; times are half-open, from `since` until before `until`."""
-
-    action: str | None = None
-    outcome: str | None = None
-    partner_id: UUID | None = None
-    perk_id: UUID | None = None
-    member_id: UUID | None = None
-    subject_id: UUID | None = None
-    actor_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-async def search_entries(
-    session: AsyncSession, wanted: EntryFilter, *, first: int, after: UUID | None
-) -> list[tables.AuditEntry]:
-    """Entries, newest first: at most `first` + 1, the one more telling that there is a next page."""
-    entry = tables.AuditEntry
-    query = select(entry).order_by(col(entry.id).desc()).limit(first + 1)
-    for name in ("action", "outcome", "partner_id", "perk_id", "member_id", "subject_id", "actor_id"):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(getattr(entry, name) == value)
-    if wanted.since is not None:
-        query = query.where(col(entry.at) >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(col(entry.at) < wanted.until)
-    if after is not None:
-        query = query.where(col(entry.id) < after)
-    return list(await session.scalars(query))
-
-
-async def find_entry(session: AsyncSession, id: UUID) -> tables.AuditEntry | None:
-    """One entry."""
-    return await session.get(tables.AuditEntry, id)

@@ -202,3 +202,17 @@ async def find_entry(connection: "Connection[Any]", id: UUID) -> Entry | None:
         id,
     )
     return None if row is None else Entry(*row)
+
+
+async def logged_entries(connection: "Connection[Any]", wanted: EntryFilter, start: int, end: int) -> list[Entry]:
+    """The entries at places from `start` until before `end` of the log, in its order."""
+    names = ", ".join(f"e.{name}" for name in NAMES)
+    given = [f"e.{condition.format(f'${number}')}" for number, condition in enumerate(wanted.conditions, 3)]
+    rows = await connection.fetch(
+        f"SELECT {names}, l.index FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id"  # noqa: S608  constants
+        f" WHERE {' AND '.join(['l.index >= $1', 'l.index < $2', *given])} ORDER BY l.index",
+        start,
+        end,
+        *wanted.conditions.values(),
+    )
+    return [Entry(*row) for row in rows]

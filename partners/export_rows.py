@@ -71,7 +71,7 @@ ENTRIES = {
     "leaf_hash": Column.TEXT,
 }
 READ_REDEMPTIONS = """
-WITH some AS MATERIALIZED (
+WITH batch AS MATERIALIZED (
   SELECT r.* FROM redemption r WHERE r.id > $1 AND r.id <= $2 {bounds} ORDER BY r.id LIMIT {batch}
 )
 SELECT 'redemption_' || replace(r.id::text, '-', '') AS id, r.confirmed_at, split_part(k.handle, '/', 1) AS partner,
@@ -79,7 +79,7 @@ SELECT 'redemption_' || replace(r.id::text, '-', '') AS id, r.confirmed_at, spli
   r.policy_version, o.handle AS option, r.units, r.amount, r.currency, r.fulfilment, f.scheduled_at, f.fulfilled_at,
   r.reversals, r.reversed_units, r.reversed_amount, 'reversal_' || replace(v.id::text, '-', ''), v.reversed_at,
   v.reason, v.borne_by, v.stock, encode(v.leaf_hash, 'hex'), encode(r.leaf_hash, 'hex'), g.index, {told}
-FROM some r JOIN perk k ON k.id = r.perk_id {people}
+FROM batch r JOIN perk k ON k.id = r.perk_id {people}
   LEFT JOIN perk_option o ON o.id = r.option_id
   LEFT JOIN fulfilment f ON f.redemption_id = r.id
   LEFT JOIN reversal v ON v.redemption_id = r.id AND v.number = r.reversals
@@ -104,14 +104,14 @@ OF_MEMBERS = {
     "people": "LEFT JOIN member m ON m.id = r.member_id AND m.state <> 'ERASED'",
 }
 READ_ENTRIES = """
-WITH some AS MATERIALIZED (
+WITH batch AS MATERIALIZED (
   SELECT l.index, l.entry_id FROM log_leaf l WHERE l.index >= $1 AND l.index < $2 ORDER BY l.index LIMIT {batch}
 )
 SELECT l.index, 'entry_' || replace(e.id::text, '-', '') AS id, e.at, e.action, e.outcome, e.reasons, e.actor_kind,
   e.actor_id, 'partner_' || replace(e.partner_id::text, '-', ''), 'perk_' || replace(e.perk_id::text, '-', ''),
   'member_' || replace(e.member_id::text, '-', ''), replace(e.subject_id::text, '-', ''), e.leaf,
   encode(e.leaf_hash, 'hex'), NULL::uuid AS told
-FROM some l JOIN audit_entry e ON e.id = l.entry_id WHERE true {conditions} ORDER BY l.index
+FROM batch l JOIN audit_entry e ON e.id = l.entry_id WHERE true {conditions} ORDER BY l.index
 """
 NEXT_END = "SELECT r.id FROM redemption r WHERE r.id > $1 AND r.id <= $2 {bounds} ORDER BY r.id OFFSET {place} LIMIT 1"
 

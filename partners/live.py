@@ -25,6 +25,8 @@ from partners.threads import Clocks, clocks
 from partners.values import value
 
 NEWS_MAX = 20_000
+THE_LOG = UUID(int=0)
+"""Whom every entry concerns, refusals too."""
 NEWS = f"""
 SELECT h.size, CASE WHEN h.size - $1 <= {NEWS_MAX} THEN ARRAY(
   SELECT DISTINCT n.name FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id
@@ -43,12 +45,18 @@ SELECT id, offers, NULL FROM waitlist_entry WHERE perk_id = :perk AND state = 'O
 
 
 async def read_news(connection: "Connection[Any]", since: int | None) -> tuple[int, list[UUID] | None]:
-    """The size of the log, and the perks, members and subjects of all that was done `since` it had that size; None
-    for anything, when that is not known or too much to tell. Each place of the log is taken once and in order, so
+    """The size of the log, and the perks, members and subjects of all that was done `since` it had that size, after
+    THE_LOG if there is anything; None for anything, when that is not known or too much to tell. Each place of the log is taken once and in order, so
     that nothing is missed (partners/log.py)."""
     row = await connection.fetchrow(NEWS, since)
     assert row is not None
-    return row["size"], row["names"]
+    size, names = row["size"], row["names"]
+    return size, names if names is None or size == since else [THE_LOG, *names]
+
+
+async def read_size(connection: "Connection[Any]", now: datetime) -> Seen[int]:
+    """How many entries the log has."""
+    return Seen(await connection.fetchval("SELECT size FROM log_head") or 0, now, (THE_LOG,))
 
 
 @value

@@ -1,6 +1,6 @@
 """Proofs for whom a log concerns: that what it redeemed is in the log, and that the log only grows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from partners import tables
 from partners.actors import Actor, ActorKind
+from partners.entries import Entry
 from partners.errors import BadInput, TryAgain
 from partners.log import read_ranges
 from partners.merkle import consistency_ranges, inclusion_ranges, is_included
@@ -113,6 +114,13 @@ async def prove(connection: "Connection[Any]", note: str, places: Mapping[bytes,
             raise TryAgain("the log moves; try again", retryAfter=1)
         proofs[leaf] = Proof(index, hashes, checkpoint, note)
     return proofs
+
+
+async def prove_entries(connection: "Connection[Any]", entries: Sequence[Entry]) -> dict[bytes, Proof]:
+    """Proofs of the entries that have their places, by the hashes of their leaves; two statements."""
+    places = {entry.leaf_hash: entry.index for entry in entries if entry.index is not None}
+    note = await connection.fetchval("SELECT checkpoint FROM log_head") if places else None
+    return {} if note is None else await prove(connection, note, places)
 
 
 @dataclass(frozen=True, slots=True)

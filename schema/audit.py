@@ -1,16 +1,27 @@
-"""The audit entries that staff search, newest first."""
+"""The audit entries that staff search, newest first, and follow as they get their places in the log."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
+from uuid import UUID
 
 import strawberry
 
-from partners import audit, tables
-from partners.audit import EntryFilter
+from partners import entries
+from partners.entries import Entry, EntryFilter
+from partners.errors import BadInput
+from partners.feeds import Seen
+from partners.live import THE_LOG, read_size
+from partners.proofs import Proof, prove_entries
 from schema.context import Info
 from schema.ids import ENTRY, MEMBER, PARTNER, PERK, optional_id, show_id, split_id
 from schema.nodes import Node
-from schema.paging import Connection, connect, page_size, read_cursor
+from schema.paging import Connection, connect, page_size, read_cursor, show_cursor
 from schema.permissions import Staff, field, object_type
+from schema.proofs import AuditProof
+from schema.selection import selected
+
+TOLD_AT_ONCE = 500
 
 
 @object_type(permission=Staff("audit:read"), description="One append-only record of a state change or a refusal.")
@@ -27,12 +38,14 @@ class AuditEntry(Node):
     subject_id: str | None = field(description="The row that changed: a hold, a redemption, an assignment, …")
     leaf: str = field(description="The canonical JSON (RFC 8785) that the log holds.")
     leaf_hash: str = field(description="SHA-256 of 0x00 and the leaf, in hexadecimal (RFC 6962).")
+    index: int | None = field(description="Its place in the log, from 0 on; null in the moment before it has one.")
+    proof: AuditProof | None = field(description="That it is in the log; null in the moment before it is.")
 
     @classmethod
-    def of(cls, row: tables.AuditEntry) -> "AuditEntry":
+    def of(cls, row: Entry, proof: Proof | None = None) -> "AuditEntry":
         """An entry as staff see it."""
 
-        def shown(kind: str, id: tables.columns.UUID | None) -> strawberry.ID | None:
+        def shown(kind: str, id: UUID | None) -> strawberry.ID | None:
             return None if id is None else strawberry.ID(show_id(kind, id))
 
         return cls(
@@ -49,12 +62,15 @@ class AuditEntry(Node):
             subject_id=None if row.subject_id is None else row.subject_id.hex,
             leaf=row.leaf,
             leaf_hash=row.leaf_hash.hex(),
+            index=row.index,
+            proof=None if proof is None else AuditProof.of(proof, row.leaf, row.leaf_hash),
         )
 
 
 @strawberry.input(description="Which entries; every condition that is given must hold.")
 class AuditFilter:
     action: str | None = strawberry.field(default=None, description="As `perk.claimed`.")
+    actions: list[str] | None = strawberry.field(default=None, description="Any of these, at most 20.")
     outcome: str | None = strawberry.field(default=None, description="DONE or REFUSED.")
     partner: strawberry.ID | None = strawberry.field(default=None, description="Concerning this partner.")
     perk: strawberry.ID | None = strawberry.field(default=None, description="Concerning this perk.")
@@ -64,25 +80,83 @@ class AuditFilter:
     since: datetime | None = strawberry.field(default=None, description="At or after.")
     until: datetime | None = strawberry.field(default=None, description="Before.")
 
+    def conditions(self) -> EntryFilter:
+        """The same in the domain's words; BadInput."""
+        subject = None if self.subject is None else split_id(self.subject)
+        if subject is None and self.subject is not None:
+            raise BadInput("subject: not the id of anything")
+        actions = self.actions
+        if self.action is not None:
+            actions = [self.action] if actions is None or self.action in actions else []
+        return EntryFilter(
+            actions=actions,
+            outcome=self.outcome,
+            partner_id=optional_id(PARTNER, self.partner),
+            perk_id=optional_id(PERK, self.perk),
+            member_id=optional_id(MEMBER, self.member),
+            subject_id=None if subject is None else subject[1],
+            actor_id=self.actor,
+            since=self.since,
+            until=self.until,
+        )
+
 
 async def find_entries(
     info: Info, filter: AuditFilter | None = None, first: int | None = None, after: str | None = None
 ) -> Connection[AuditEntry]:
-    """A page of entries: one statement."""
-    size, wanted = page_size(first), filter or AuditFilter()
-    subject = None if wanted.subject is None else split_id(wanted.subject)
-    conditions = EntryFilter(
-        action=wanted.action,
-        outcome=wanted.outcome,
-        partner_id=optional_id(PARTNER, wanted.partner),
-        perk_id=optional_id(PERK, wanted.perk),
-        member_id=optional_id(MEMBER, wanted.member),
-        subject_id=None if subject is None else subject[1],
-        actor_id=wanted.actor,
-        since=wanted.since,
-        until=wanted.until,
+    """A page of entries: one statement, up to four where few fit, and two more where proofs are asked for."""
+    size, wanted = page_size(first), (filter or AuditFilter()).conditions()
+    async with info.context.resources.connection() as connection:
+        found = await entries.search_entries(connection, wanted, first=size, after=read_cursor(after))
+        proven = await prove_entries(connection, found.rows[:size]) if "proof" in selected(info) else {}
+    page: Connection[AuditEntry] = connect(
+        found.rows,
+        size,
+        after,
+        id_of=lambda row: row.id,
+        node_of=lambda row: AuditEntry.of(row, proven.get(row.leaf_hash)),
     )
-    async with info.context.reading() as session:
-        rows = await audit.search_entries(session, conditions, first=size, after=read_cursor(after))
-    page: Connection[AuditEntry] = connect(rows, size, after, id_of=lambda row: row.id, node_of=AuditEntry.of)
+    if found.looked_to is not None:
+        page.page_info.has_next_page, page.page_info.end_cursor = True, show_cursor(found.looked_to)
     return page
+
+
+async def follow_entries(
+    info: Info, filter: AuditFilter | None = None, from_index: int | None = None
+) -> AsyncGenerator[AuditEntry, None]:
+    """Every entry in the order of the log. Who reads slowly is read for slowly, 500 places at a time."""
+    context, wanted, next_index = info.context, (filter or AuditFilter()).conditions(), from_index
+    prove = prove_entries if "proof" in selected(info) else prove_nothing
+    connection_of, clock = context.resources.connection, context.resources.feeds.clock
+
+    async def read(now: datetime) -> Seen[int]:
+        async with connection_of() as connection:
+            return await read_size(connection, now)
+
+    async with aclosing(context.resources.feeds.follow(THE_LOG, (THE_LOG,), read)) as sizes:
+        async for seen in sizes:
+            next_index = seen.state if next_index is None else next_index
+            if not 0 <= next_index <= seen.state:
+                raise BadInput(f"fromIndex: 0 to {seen.state}, the size of the log", limit=seen.state)
+            while next_index < seen.state:
+                context.now, end = clock(), min(next_index + TOLD_AT_ONCE, seen.state)
+                async with connection_of() as connection:
+                    rows = await entries.logged_entries(connection, wanted, next_index, end)
+                    proven = await prove(connection, rows)
+                for row in rows:
+                    yield AuditEntry.of(row, proven.get(row.leaf_hash))
+                next_index = end
+
+
+async def prove_nothing(_: object, __: object) -> dict[bytes, Proof]:
+    """For who did not ask."""
+    return {}
+
+
+async def load_entry(info: Info, id: UUID) -> AuditEntry | None:
+    """One entry."""
+    async with info.context.resources.connection() as connection:
+        entry = await entries.find_entry(connection, id)
+        wanted = entry is not None and "proof" in selected(info)
+        proven = await prove_entries(connection, [entry]) if entry is not None and wanted else {}
+    return None if entry is None else AuditEntry.of(entry, proven.get(entry.leaf_hash))

@@ -21,6 +21,7 @@ from partners.feeds import Feeds, Seen
 from partners.holds import Claim, Claimed, claim_batch
 from partners.keys import Keys
 from partners.live import Availability, read_availability
+from partners.outside_addresses import PrivateTargets
 from partners.programme import Programme
 from partners.references import Asker
 
@@ -35,7 +36,8 @@ class Resources:
     followed.
 
     `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back. `freed`
-    is set by whoever gave something back, so that those who wait are offered it at once.
+    is set by whoever gave something back, so that those who wait are offered it at once. `private_targets` are the
+    addresses that webhooks may have although they are not public.
     """
 
     sessions: async_sessionmaker[AsyncSession]
@@ -49,6 +51,7 @@ class Resources:
     claims: Batcher[UUID, Claim, Claimed]
     feeds: Feeds
     availability: Batcher[None, UUID, Seen[Availability] | None]
+    private_targets: PrivateTargets
     freed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def learn(self, questions: Sequence[Question]) -> list[Known | None]:
@@ -69,6 +72,7 @@ def open_resources(
     try_code: Throttle,
     right_code: Throttle,
     feeds: Feeds,
+    private_targets: PrivateTargets,
 ) -> Resources:
     """Resources whose batchers run on this database."""
 
@@ -96,6 +100,7 @@ def open_resources(
         claims=Batcher(claim),
         feeds=feeds,
         availability=Batcher(look),
+        private_targets=private_targets,
     )
 
 

@@ -5,13 +5,12 @@ from uuid import UUID
 import strawberry
 
 from auth.caller import CallerKind
-from partners import audit
 from partners.access import RightFilter
 from partners.actors import ActorKind
 from partners.browsing import OfferFilter
 from partners.references import MemberRef
 from schema.access import load_access
-from schema.audit import AuditEntry
+from schema.audit import load_entry as load_audit_entry
 from schema.catalogue import MAY_BROWSE, find_partner, show_perks
 from schema.claims import load_hold
 from schema.consents import load_consent
@@ -106,9 +105,7 @@ async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
     if kind == MEMBER:
         visible = context.caller.kind is CallerKind.STAFF or context.caller.member_id == id
         return await view(info, MemberRef(id=id)) if visible else None
-    async with context.reading() as session:
-        if kind == ENTRY:
-            entry = await audit.find_entry(session, id)
-            return None if entry is None else AuditEntry.of(entry)
+    if kind == ENTRY:
+        return await load_audit_entry(info, id)
     perks = await show_perks(info, OfferFilter(ids=[id]), first=1)
     return perks[0] if perks else None

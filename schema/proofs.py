@@ -2,18 +2,18 @@
 
 import asyncio
 from datetime import datetime
+from uuid import UUID
 
 import strawberry
 
 from partners import proofs
 from partners.actors import ActorKind
-from partners.entries import find_entry
 from partners.errors import BadInput, TryAgain
 from partners.notes import encoded
 from partners.proofs import Leaf, LogState, Proof, Provable
 from partners.tlog_proofs import render
 from schema.context import Info
-from schema.ids import ENTRY, split_id
+from schema.ids import split_id
 from schema.members import MAY_SEE_TIER
 from schema.permissions import Authenticated, Public, field, object_type
 from schema.redemptions import disclose
@@ -56,7 +56,7 @@ async def find_proof(info: Info, redemption_id: strawberry.ID) -> AuditProof | N
     """A proof at once, or within the second that the log takes; TRY_AGAIN after that. Two statements, and one more
     that keeps what a partner is told."""
     context = info.context
-    leaf = await placed_leaf(info, *provable_id(info, redemption_id))
+    leaf = await placed_leaf(info, *provable_id(redemption_id))
     if leaf is None or leaf.index is None:
         return None
     shown = "leaf" in selected(info) and leaf.told
@@ -65,3 +65,71 @@ async def find_proof(info: Info, redemption_id: strawberry.ID) -> AuditProof | N
     async with context.resources.connection() as connection:
         found = await proofs.prove(connection, leaf.note, {leaf.leaf_hash: leaf.index})
     return AuditProof.of(found[leaf.leaf_hash], leaf.leaf if shown else None, leaf.leaf_hash)
+
+
+def provable_id(redemption_id: str) -> tuple[Provable, UUID]:
+    """Kind and row of what carries the hash of a leaf; BadInput."""
+    kind, id = split_id(redemption_id) or ("", None)
+    if id is None or kind not in Provable:
+        raise BadInput("redemptionId: the id of a redemption, or of a hold or reversal")
+    return Provable(kind), id
+
+
+async def placed_leaf(info: Info, kind: Provable, id: UUID) -> Leaf | None:
+    """The leaf once it has its place, None at once for what is not there or out of sight; TryAgain after a second."""
+    context = info.context
+    for wait_s in (*WAITS_S, None):
+        async with context.reading() as session:
+            leaf = await proofs.find_leaf(session, kind, id, context.actor, context.now)
+        if leaf is None or leaf.index is not None:
+            return leaf
+        if wait_s is not None:
+            await asyncio.sleep(wait_s)
+    raise TryAgain("it has no place in the log yet; try again", retryAfter=1)
+
+
+@object_type(
+    permission=Public, description="A checkpoint that witnesses have signed, too: others saw the log like this."
+)
+class WitnessedCheckpoint:
+    note: str = field(description="The note with the signatures of the log and of the witnesses.")
+    size: int = field(description="How many entries it is of.")
+    witnesses: int = field(description="How many witnesses signed it.")
+    at: datetime = field(description="When we had their signatures.")
+
+
+@object_type(permission=Public, description="The log as it is: what to keep, and what an older one is compared with.")
+class AuditCheckpoint:
+    note: str = field(description="The signed note (C2SP tlog-checkpoint), as at `/log/checkpoint`.")
+    origin: str = field(description="The log's name.")
+    size: int = field(description="How many entries it has.")
+    root_hash: str = field(description="The root of its tree, in base64.")
+    consistency: list[str] | None = field(
+        description="Hashes in base64 that prove it to begin with its first `since` entries (RFC 6962 section 2.1.2); "
+        "null where no `since` was given."
+    )
+    keys: list[str] = field(description="The verifier keys that sign it now, as tools take them (C2SP signed-note).")
+    witnessed: WitnessedCheckpoint | None = field(description="The last that witnesses signed; null before the first.")
+
+    @classmethod
+    def of(cls, state: LogState) -> "AuditCheckpoint":
+        """The log as the API says it."""
+        seen = state.witnessed
+        return cls(
+            note=state.note,
+            origin=state.checkpoint.origin,
+            size=state.checkpoint.size,
+            root_hash=encoded(state.checkpoint.root),
+            consistency=None if state.consistency is None else [encoded(one) for one in state.consistency],
+            keys=state.keys,
+            witnessed=None
+            if seen is None
+            else WitnessedCheckpoint(note=seen.note, size=seen.size, witnesses=seen.witnesses, at=seen.at),
+        )
+
+
+async def find_checkpoint(info: Info, since: int | None = None) -> AuditCheckpoint | None:
+    """One statement, and one more for a proof."""
+    async with info.context.resources.connection() as connection:
+        state = await proofs.read_state(connection, since)
+    return None if state is None else AuditCheckpoint.of(state)

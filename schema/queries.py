@@ -17,6 +17,7 @@ from schema.lookup import MAY_READ, find_node
 from schema.members import find_me, find_member
 from schema.perk_options import find_perk_kinds
 from schema.permissions import Authenticated, Members, Partners, Permission, Public, Staff, field, object_type
+from schema.proofs import find_checkpoint, find_proof
 from schema.redemptions import find_redemption, find_redemptions
 from schema.reviews import MAY_REVIEW, find_reviews
 from schema.rules import MAY_TRY, find_rule_kinds, try_policy
@@ -89,6 +90,16 @@ class Query:
     )
     audit_entries = query(
         find_entries, permission=Staff("audit:read"), description="The record of everything, newest first."
+    )
+    audit_proof = query(
+        find_proof,
+        permission=MAY_READ,
+        description="That a redemption within sight is in the log; likewise a hold or reversal by its id.",
+    )
+    audit_checkpoint = query(
+        find_checkpoint,
+        permission=Public,
+        description="The log's signed checkpoint, and that it continues an older one; null while the log is empty.",
     )
     rule_kinds = query(
         find_rule_kinds, permission=Authenticated, description="The kinds of rule, each with the settings it takes."

@@ -26,12 +26,13 @@ from partners.members import view_member
 from partners.references import MemberRef
 from partners.tables import PerkState
 from partners.waitlist import EntryFilter, list_entries
+from schema.audit import follow_entries
 from schema.catalogue import MAY_BROWSE
 from schema.claims import Hold, load_hold
 from schema.context import Context, Info
 from schema.ids import HOLD, PERK, SERVICE, WAIT, read_id, show_id
 from schema.lookup import MAY_READ
-from schema.permissions import Authenticated, field, object_type, subscription
+from schema.permissions import Authenticated, Staff, field, object_type, subscription
 from schema.references import PerkBy
 from schema.service_requests import ServiceRequest, load_service_request
 from schema.waitlist import WaitlistEntry, load_entry
@@ -235,6 +236,12 @@ class Subscription:
         follow_place,
         permission=MAY_READ,
         description="An entry of a waitlist within sight with its position, until it is accepted or has ended.",
+    )
+    audit_entry = subscription(
+        follow_entries,
+        permission=Staff("audit:read"),
+        description="Every entry in the order of the log as it gets its place there, from the place `fromIndex` on, "
+        "so that who comes back misses none; without it from now on.",
     )
     service_thread = subscription(
         follow_thread,

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from gateway.database import Database
-from partners import audit, catalogue, consents, eligibility, members, tables, tiers
+from partners import catalogue, consents, eligibility, members, tables, tiers
 from partners.actors import SYSTEM, Actor, ActorKind
+from partners.entries import EntryFilter, search_entries
 from partners.facts import NOTHING_SAID, Circumstances
 from partners.holds import Claim, Claimed, Held, claim_batch, extend_hold, release_hold
 from partners.idempotency import fingerprint
@@ -274,10 +275,10 @@ class Club:
 
     async def entries(self, perk: tables.Perk, action: str) -> list[tuple[str, list[str]]]:
         """What the audit log says about one action on a perk, oldest first: DONE or REFUSED, and why."""
-        wanted = audit.EntryFilter(perk_id=perk.id, action=action)
-        async with self.database.sessions() as session:
-            found = await audit.search_entries(session, wanted, first=1000, after=None)
-        return [(entry.outcome, entry.reasons) for entry in reversed(found)]
+        wanted = EntryFilter(perk_id=perk.id, actions=[action])
+        async with self.database.connection() as connection:
+            found = await search_entries(connection, wanted, first=1000, after=None)
+        return [(entry.outcome, entry.reasons) for entry in reversed(found.rows)]
 
     async def sql(self, statement: str, *given: Any) -> list[Any]:
         """Rows of a statement: for what only the database knows, and for states that no function makes yet."""

@@ -26,7 +26,6 @@ class Season:
     partner: tables.Partner
     perks: dict[str, tables.Perk]
     redeemed: list[tuple[UUID, datetime]] = field(default_factory=list)
-    held: list[tuple[Held, datetime]] = field(default_factory=list)
 
     @classmethod
     async def opened(cls, club: Club, since: datetime) -> "Season":
@@ -54,29 +53,29 @@ class Season:
     async def play(self, chance: Random, since: datetime, days: int, steps: int) -> None:
         """Steps at rising times: most claims are confirmed, whole or in part, and some of it is taken back."""
         for at in sorted(since + timedelta(seconds=chance.randrange(days * 86_400)) for _ in range(steps)):
-            what = chance.choices(["claim", "confirm", "release", "reverse", "fulfil"], [8, 6, 1, 4, 3])[0]
-            if what == "claim" or not self.held:
+            what = chance.choices(["claim", "reverse", "fulfil"], [10, 4, 3])[0]
+            if what == "claim" or not self.redeemed:
                 name, units = chance.choice(list(self.perks)), chance.randint(1, 4)
-                tier = chance.choice(["silver", "gold", "black"])
-                amount = chance.randint(0, 50_000)
-                self.held.append((await self.claim(name, at, units=units, amount=amount, tier=tier), at))
-            elif what in ("confirm", "release"):
-                await self.end(what, at, chance)
-            elif self.redeemed:
+                tier, amount = chance.choice(["silver", "gold", "black"]), chance.randint(0, 50_000)
+                hold = await self.claim(name, at, units=units, amount=amount, tier=tier)
+                await self.end(hold, at + timedelta(seconds=chance.randrange(3_700)), chance)
+            else:
                 await self.go_on(what, at, chance)
 
-    async def end(self, what: str, at: datetime, chance: Random) -> None:
-        hold, _ = self.held.pop(chance.randrange(len(self.held)))
+    async def end(self, hold: Held, at: datetime, chance: Random) -> None:
+        """Confirmed now and then too late, released, or left to expire."""
+        what = chance.choices(["confirm", "release", "leave"], [8, 1, 1])[0]
         if what == "release":
             await self.club.release(hold, now=at)
-            return
-        units = chance.randint(1, hold.units)
-        done = await self.club.confirm(hold, now=at, units=units, amount=chance.randint(0, hold.amount))
-        if done.id is not None:
-            self.redeemed.append((done.id, at))
+        elif what == "confirm":
+            units, amount = chance.randint(1, hold.units), chance.randint(0, hold.amount)
+            done = await self.club.confirm(hold, now=at, units=units, amount=amount)
+            if done.id is not None:
+                self.redeemed.append((done.id, at))
 
     async def go_on(self, what: str, at: datetime, chance: Random) -> None:
-        id, _ = chance.choice(self.redeemed)
+        id, since = chance.choice(self.redeemed)
+        at = max(at, since)
         if what == "reverse":
             parts = chance.choice([{}, {"units": 1}, {"amount": 1}])
             await self.reverse(id, at, chance.choice(list(Bearer)), stock=chance.choice(list(Stock)), **parts)

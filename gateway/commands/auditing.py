@@ -26,6 +26,7 @@ class Audit(Nouns):
     places: ClassVar[dict[str, str]] = {
         "export": "gateway.commands.audit:export_audit",
         "key": "gateway.commands.audit:print_key",
+        "new-log": "gateway.commands.audit:start_new_log",
     }
 
 
@@ -152,7 +153,7 @@ def reading() -> Iterator[None]:
 def checked_keys(keys: list[str] | None, option: str = "--key") -> list[Verifier]:
     """The keys of the command line; BadInput when one is none."""
     try:
-        return [Verifier.parse(key) for key in keys or ()]
+        return [Verifier.parse(key) for lines in keys or () for key in lines.split()]
     except NoteInvalid as fault:
         raise BadInput(f"{option}: {fault}") from None
 

@@ -23,10 +23,12 @@ PREFIX = "evt_"
 class When(StrEnum):
     """STAGGERED is told at a moment of the next 24 hours that means nothing, with the day alone, without a reason and
     without the leaf's hash: what the system, staff or the member does at several partners at once would else let them
-    match the member (law 8). OWN is at once where the partner did it itself, and staggered otherwise."""
+    match the member (law 8). OWN is at once where the partner did it itself, BY_HAND where it or the member did, and
+    staggered otherwise."""
 
     AT_ONCE = "AT_ONCE"
     OWN = "OWN"
+    BY_HAND = "BY_HAND"
     STAGGERED = "STAGGERED"
 
 
@@ -61,7 +63,7 @@ EVENTS: Mapping[str, Event] = {
         Event("perk.claimed", "hold", "A perk was set aside for a member."),
         Event("hold.extended", "hold", "A hold lasts longer."),
         Event("hold.confirmed", "redemption", "A hold was confirmed: here is the redemption."),
-        Event("hold.released", "hold", "A hold was given back.", When.OWN, ("BY_MEMBER",)),
+        Event("hold.released", "hold", "A hold was given back.", When.BY_HAND),
         Event("hold.expired", "hold", "A hold was not confirmed in time."),
         Event("redemption.reversed", "redemption", "A redemption was taken back, wholly or in part."),
         Event("redemption.checked_in", "redemption", "Guests of a redemption came in."),
@@ -144,16 +146,23 @@ def listed(types: Iterable[str]) -> str:
     return ", ".join(f"'{type}'" for type in types)
 
 
+def types_told(when: When) -> str:
+    """Those that are told so."""
+    return listed(event.type for event in EVENTS.values() if event.when is when)
+
+
+EXACT = [event for event in EVENTS.values() if event.exactly]
+
 # Of the entry `e`.
 IS_EVENT = f"""(e.outcome = 'DONE' AND e.action IN ({listed(EVENTS)}) AND (NOT starts_with(e.action, 'service.') OR EXISTS (
   SELECT FROM service_request s WHERE s.id = e.subject_id AND s.submitted_at IS NOT NULL)))"""  # noqa: S608  constants
 # Of the entry `e` and the endpoint `p` of its partner.
 IS_WANTED = f"""({IS_EVENT} AND CASE e.action WHEN '{TESTED}' THEN e.subject_id = p.id
   ELSE cardinality(p.actions) = 0 OR e.action = ANY (p.actions) END)"""
-IS_STAGGERED = f"""(CASE WHEN e.action IN ({listed(one.type for one in EVENTS.values() if one.when is When.AT_ONCE)}) THEN false
-  WHEN e.action IN ({listed(one.type for one in EVENTS.values() if one.when is When.STAGGERED)}) THEN true
-  {" ".join(f"WHEN e.action = '{one.type}' AND e.reasons && ARRAY[{listed(one.exactly)}] THEN false"
-            for one in EVENTS.values() if one.exactly)}
+IS_STAGGERED = f"""(CASE WHEN e.action IN ({types_told(When.AT_ONCE)}) THEN false
+  WHEN e.action IN ({types_told(When.STAGGERED)}) THEN true
+  {" ".join(f"WHEN e.action = '{one.type}' AND e.reasons && ARRAY[{listed(one.exactly)}] THEN false" for one in EXACT)}
+  WHEN e.action IN ({types_told(When.BY_HAND)}) THEN e.actor_kind NOT IN ('partner', 'member')
   ELSE e.actor_kind <> 'partner' END)"""
 # When a staggered entry is due, as long as nothing of the same lane is told before: the same for every endpoint and
 # every replay, since the least of several would come near the moment itself. `$key` is `Names.delays`.

@@ -7,13 +7,14 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlmodel import select
 
 from auth import authorization
 from auth.authorization import PageError
 from auth.caller import CallerKind
 from auth.tables import AuthorizationRequest, BrowserSession, ClientState, GrantType
 from auth.withdrawal import withdraw_consent
-from partners import audit, tables
+from partners import tables
 from partners.actors import SYSTEM
 from partners.consents import live_consent
 from partners.references import MemberRef
@@ -68,8 +69,8 @@ async def test_a_members_yes_becomes_a_token_of_that_member_at_that_partner(
     assert (consent.scopes, approval.consent_id) == (BOUND.split(), consent.id)
     assert approval.expires_at == flows.now + timedelta(days=365)
     async with flows.foundation.sessions() as session:
-        wanted = audit.EntryFilter(action="client.approved", subject_id=approval.id)
-        [entry] = await audit.search_entries(session, wanted, first=1, after=None)
+        query = select(tables.AuditEntry).where(tables.AuditEntry.subject_id == approval.id)
+        [entry] = await session.scalars(query.where(tables.AuditEntry.action == "client.approved"))
     assert (entry.actor_kind, entry.partner_id, entry.member_id) == ("member", partner.id, person.member_id)
 
 

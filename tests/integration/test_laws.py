@@ -123,6 +123,8 @@ FAULTS = {
     "DELETE FROM fulfilment WHERE address IS NULL": {"guests_miscounted"},
     "UPDATE fulfilment SET address_until = address_until - interval '31 days'": {"address_kept"},
     "UPDATE fulfilment SET method = 'PICKUP'": {"address_kept"},
+    "UPDATE member SET state = 'ERASED', erased_at = created_at": {"erased_member_known"},
+    "UPDATE member SET audit_salt = ''": {"forgotten_member_named"},
     "UPDATE hold SET leaf_hash = ''": {"answered_leaf_differs"},
     "UPDATE redemption SET leaf_hash = ''": {"answered_leaf_differs"},
     "UPDATE reversal SET leaf_hash = ''": {"answered_leaf_differs"},

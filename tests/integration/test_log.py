@@ -21,28 +21,12 @@ from gateway.sequencer import keep_sequencing
 from partners.errors import Conflict, NotFound
 from partners.keys import Keys
 from partners.laws.log import check_log
-from partners.sequencing import Grown, sequence
 from partners.merkle import root_of
 from partners.notes import Checkpoint, open_checkpoint, sign_checkpoint, verifier_of
+from partners.sequencing import Grown, sequence
+from tests.sequencing import ORIGIN, WRITE, log_of, sequencer_on, write
 
-ORIGIN = "perks.example/log"
 AWKWARD = 'client "é" \\ \b\f\n\r\t\x01\x1f\x7f \u2028 😀 </script>'
-WRITE = (
-    "SELECT record_audit($1, 'test.written', 'DONE', '{A_NOTE,ANOTHER}', 'partner', $2, NULL, NULL, NULL, NULL, $3, $4)"
-)
-
-
-async def write(database: Database, now: datetime, count: int = 1, *, actor: str = "a client") -> None:
-    async with database.connection() as connection:
-        await connection.executemany(WRITE, [(now, actor, 3, "gold")] * count)
-
-
-async def log_of(database: Database) -> tuple[int, bytes, list[tuple[int, bytes]]]:
-    """The head's size, the leaf hashes' root, and the log's index and entry pairs."""
-    async with database.connection() as connection:
-        leaves = await connection.fetch("SELECT index, entry_id, leaf_hash FROM log_leaf ORDER BY index")
-        size = await connection.fetchval("SELECT size FROM log_head")
-    return size, root_of(leaf["leaf_hash"] for leaf in leaves), [(leaf["index"], leaf["entry_id"]) for leaf in leaves]
 
 
 @asynccontextmanager
@@ -51,7 +35,7 @@ async def sequencing(database: Database, keys: Keys, workers: int = 1) -> AsyncI
     stop = asyncio.Event()
     tasks = [
         asyncio.create_task(keep_sequencing(sequencer, stop, pause_s=0.01))
-        for sequencer in [sequencer_on(database, keys, mark_folder)] * workers
+        for sequencer in [sequencer_on(database, keys)] * workers
     ]
     try:
         yield

@@ -18,7 +18,7 @@ TICK = timedelta(microseconds=1)
 
 
 def turn(now: datetime, months_ago: int = 1) -> datetime:
-    """The start of the month that began so many turns ago, in the programme's zone."""
+    """The start of the month that began so many turns ago, the running one with the last, in the programme's zone."""
     local = now.astimezone(ZURICH)
     months = local.year * 12 + local.month - months_ago
     return datetime(months // 12, months % 12 + 1, 1, tzinfo=ZURICH)
@@ -89,9 +89,9 @@ async def test_what_is_open_is_held_or_awaits_fulfilment_at_each_end(club: Club)
 async def test_statements_add_up_to_the_tables_and_each_is_what_the_log_says(club: Club, seed: int) -> None:
     since = turn(club.now, 3)
     season = await Season.opened(club, since)
-    await season.play(Random(seed), since, days=85, steps=70)
-    months = [turn(club.now, ago) for ago in (3, 2, 1, 0)]
-    statements = [await season.statement(name_of(at), club.now) for at in months if at <= club.now]
+    await season.play(Random(seed), since, days=60, steps=60)
+    statements = [await season.statement(name_of(turn(club.now, ago)), club.now) for ago in (3, 2, 1)]
+    assert sum(len(statement.lines) for statement in statements) >= 6
     for statement in statements:
         window = Window(statement.month.starts_at, statement.month.ends_at, ZURICH, str(season.partner.id))
         assert by_perk(statement) == counted(await season.figures(window))
@@ -174,7 +174,7 @@ async def test_months_to_come_and_months_before_the_partner_have_no_statement(cl
         with pytest.raises(BadInput, match="is to come; the running month is"):
             await make_statement(connection, name_of(turn(club.now, -1)), club.now, handle=partner.handle)
         with pytest.raises(BadInput, match="the partner came in"):
-            await make_statement(connection, name_of(turn(club.now, 1)), club.now, handle=partner.handle)
+            await make_statement(connection, name_of(turn(club.now, 2)), club.now, handle=partner.handle)
         with pytest.raises(BadInput, match="is to come"):
             await make_statement(connection, "9999-12", club.now, handle=partner.handle)
         with pytest.raises(NotFound):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -130,4 +131,4 @@ def test_a_proof_has_63_hashes_at_most_however_large_the_tree(place: tuple[int, 
     covered = sorted([*inclusion, (index, index + 1)])
     assert covered[0][0] == 0
     assert covered[-1][1] == size
-    assert all(before[1] == after[0] for before, after in zip(covered, covered[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in pairwise(covered))
