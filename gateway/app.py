@@ -20,12 +20,13 @@ from auth.keys import KeyRing, ensure_signing_key
 from auth.revocations import DenySet
 from auth.server import Foundation
 from auth.tokens import Authority, TokenVerifier
-from gateway import code_uploads, health, pages
+from gateway import code_uploads, export_downloads, health, log_routes, pages, statements
 from gateway.announcer import Announcer, open_announcer
 from gateway.database import Database, open_database
 from gateway.door import Door
 from gateway.erasing import keep_erasing
-from gateway.high_water import HighWater
+from gateway.exports import keep_exporting
+from gateway.high_water import HighWater, high_water_of
 from gateway.housekeeping import keep_closing, keep_pruning, keep_scoring, keep_sweeping
 from gateway.live import News, open_news
 from gateway.migrations import require_migrated
@@ -35,6 +36,8 @@ from gateway.sequencer import keep_sequencing, sequencer_of
 from gateway.settings import Settings, SettingsInvalid
 from gateway.settling import keep_settling
 from gateway.waitlists import Promoter, keep_promoting
+from gateway.webhooks import keep_telling
+from gateway.witnesses import witnesses_of
 from partners.errors import PerksError
 from partners.feeds import Feeds
 from partners.keys import Keys
@@ -134,11 +137,6 @@ async def open_service(
         )
 
 
-def high_water_of(settings: Settings, database: Database) -> HighWater:
-    """The mark that this host keeps of the database's log."""
-    return HighWater(settings.data_folder, database.engine.url.database or "default")
-
-
 def open_cache(address: str) -> Redis:
     """A cache whose callers wait in turn for a connection: with the library's own pool all beyond the hundredth fail,
     and a flood would switch off what holds it back."""
@@ -191,13 +189,16 @@ async def working(service: Service) -> AsyncIterator[None]:
             service.database, timedelta(days=service.settings.disclosures_kept_days), service.clock, stop
         ),
         "eraser": keep_erasing(service.database, service.clock, stop),
+        "exporter": keep_exporting(service.database, service.clock, stop),
         "scorer": keep_scoring(service.database, service.programme, service.clock, stop),
         "publisher": service.announcer.keep_publishing(stop),
         "follower": service.announcer.keep_following(stop),
         "sequencer": keep_sequencing(sequencer_of(service), stop, grown=service.news.announce),
+        "witnesses": witnesses_of(service).keep_asking(stop),
         "news publisher": service.news.keep_publishing(stop),
         "news follower": service.news.keep_following(stop),
         "news reader": service.news.keep_reading(stop),
+        "webhooks": keep_telling(service, stop),
     }
     tasks = [asyncio.create_task(work, name=name) for name, work in workers.items()]
     for task in tasks:
@@ -267,8 +268,11 @@ def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
     return [
         Route(GRAPHQL_PATH, graphql),
         *oauth.routes(foundation_of(service)),
-        *health.routes(service.database, service.cache),
+        *health.routes(service.database, service.cache, service.high_water),
         *code_uploads.routes(service),
+        *export_downloads.routes(service),
+        *statements.routes(service),
+        *log_routes.routes(service),
         *pages.routes(service),
     ]
 

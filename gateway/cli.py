@@ -34,6 +34,7 @@ class Commands(Nouns):
         "tokens": "gateway.commands.tokens:app",
         "keys": "gateway.commands.keys:app",
         "schema": "gateway.commands.schema:app",
+        "statements": "gateway.commands.statements:statements",
         "witness": "gateway.commands.witness:app",
     }
 

@@ -24,6 +24,7 @@ from schema.errors import Rejected, from_exception, http_status
 from schema.http import rejection_body, rejection_headers, request_id_of
 from schema.mutations import MAY_OFFER
 from schema.negotiation import Disconnected, header
+from schema.permissions import Permission
 
 if TYPE_CHECKING:
     from gateway.app import Service
@@ -88,7 +89,7 @@ class CodeUploads:
         service = self._service
         door = Door(self._verifier, service.proofs, scope["path"], service.clock, service.resources)
         context = await door.admit(scope)
-        require_right(context.caller)
+        require_right(context.caller, MAY_OFFER, "codes")
         reference = PerkRef(handle="{partner}/{handle}".format(**scope["path_params"]))
         with self._place_for(context):
             async with context.resources.connection() as connection:
@@ -137,15 +138,15 @@ def is_table(scope: Scope) -> bool:
     return TABLES[name]
 
 
-def require_right(caller: Caller) -> None:
-    """The right to change perks, as for the mutations that do; Rejected or InsufficientScope without it."""
-    if MAY_OFFER.admits(caller):
+def require_right(caller: Caller, permission: Permission, what: str) -> None:
+    """The right to `what`, as for the fields that have it; Rejected or InsufficientScope without it."""
+    if permission.admits(caller):
         return
     if caller.kind is CallerKind.ANONYMOUS:
-        raise Rejected.because("UNAUTHENTICATED", "Codes are sent with an access token.")
-    needed = MAY_OFFER.scopes_for(caller.kind)
+        raise Rejected.because("UNAUTHENTICATED", f"An access token is needed for {what}.")
+    needed = permission.scopes_for(caller.kind)
     if needed is None:
-        raise Forbidden("codes are for partner or staff tokens to send")
+        raise Forbidden(f"{what} are for partner or staff tokens")
     missing = sorted(needed - caller.scopes)
     raise InsufficientScope(f"the token lacks {', '.join(missing)}", missingScopes=missing)
 

@@ -9,14 +9,18 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from gateway.database import Database
+from gateway.high_water import HighWater
 from gateway.migrations import require_migrated
 from partners.errors import PerksError
 
 SECONDS_MAX = 3
 
 
-def routes(database: Database, cache: Redis) -> list[Route]:
-    """Both, to anybody: they tell states, never addresses or versions."""
+def routes(database: Database, cache: Redis, mark: HighWater) -> list[Route]:
+    """Both, to anybody: they tell states, never addresses or versions.
+
+    A log that nothing can be added to is told, and the process stays ready: what happens waits in the outbox.
+    """
 
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -24,7 +28,8 @@ def routes(database: Database, cache: Redis) -> list[Route]:
     async def readyz(_: Request) -> JSONResponse:
         states = {"database": await state(require_migrated(database.engine)), "cache": await state(reach(cache))}
         ready = all(one == "ok" for one in states.values())
-        return JSONResponse({"status": "ready" if ready else "not ready"} | dict(states), 200 if ready else 503)
+        told = {"status": "ready" if ready else "not ready"} | states | {"log": mark.state}
+        return JSONResponse(told, 200 if ready else 503)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]
 

@@ -10,6 +10,9 @@ from urllib.parse import quote
 
 import structlog
 
+from gateway.database import Database
+from gateway.doubts import Doubts
+from gateway.settings import Settings
 from partners.log_forks import LogForked
 from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, open_checkpoint
 
@@ -25,9 +28,10 @@ class HighWater:
 
     def __init__(self, folder: Path, database: str) -> None:
         self.file = folder / "log" / f"{quote(database, safe='')}.checkpoint"
+        self.doubts = Doubts(self.file.with_suffix(".doubts"))
         self.fault: Exception | None = None
         self.warning = ""
-        self._last = ""
+        self._last: str | None = None
 
     @property
     def state(self) -> str:
@@ -35,9 +39,12 @@ class HighWater:
         return "ok" if self.fault is None else "forked" if isinstance(self.fault, LogForked) else "can't sign"
 
     async def known(self) -> Checkpoint | None:
-        """The last checkpoint, None where none was ever signed or told; LogForked when the file is damaged."""
+        """The last checkpoint, None where none was ever signed or told; while a witness has signed another tree, that
+        one. LogForked when the file is damaged."""
         note = await asyncio.to_thread(self.read)
-        return self._checkpoint(note) if note else None
+        mark = None if note is None else self._checkpoint(note)
+        doubt = await asyncio.to_thread(self.doubts.largest, mark.origin if mark else None)
+        return doubt or mark
 
     async def keep(self, note: str) -> None:
         """Raises the mark to a checkpoint that was committed, before anybody else is told of it.
@@ -54,15 +61,16 @@ class HighWater:
         open_checkpoint(note, *verifiers)
         return await asyncio.to_thread(self._raise, note, anew=False)
 
-    def read(self) -> str:
-        """The note in the file, or this process's last when that is higher; empty for none."""
+    def read(self) -> str | None:
+        """The note in the file, or this process's last where it could not be written."""
+        remembered = self._last if self.warning else None
         try:
             note = self.file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return self._last
+        except (FileNotFoundError, NotADirectoryError):
+            return remembered
         except (OSError, UnicodeDecodeError) as fault:
             raise LogForked(f"the log's high-water mark {self.file} can't be read: {fault}") from None
-        return self._last if self.warning and self._is_higher(self._last, note) else note
+        return note if remembered is None or not self._is_higher(remembered, note) else remembered
 
     def _raise(self, note: str, *, anew: bool) -> bool:
         before = self.read()
@@ -82,16 +90,16 @@ class HighWater:
         self._last = note
         return True
 
-    def _takes_place(self, note: str, before: str, *, anew: bool) -> bool:
-        if not before:
+    def _takes_place(self, note: str, before: str | None, *, anew: bool) -> bool:
+        if before is None:
             return True
         other = self._checkpoint(note).origin != self._checkpoint(before).origin
         return anew if other else self._is_higher(note, before)
 
     def _is_higher(self, note: str, than: str) -> bool:
         """Of one log, a tree of more leaves, or another of as many, which should never be."""
-        one, other = (self._checkpoint(text) for text in (note, than)) if note else (None, None)
-        if one is None or other is None or one.origin != other.origin:
+        one, other = self._checkpoint(note), self._checkpoint(than)
+        if one.origin != other.origin:
             return False
         return one.size > other.size or (one.size == other.size and one.root != other.root)
 
@@ -100,6 +108,11 @@ class HighWater:
             return Checkpoint.parse(note_text(note))
         except NoteInvalid as fault:
             raise LogForked(f"the log's high-water mark {self.file} can't be read: {fault}") from None
+
+
+def high_water_of(settings: Settings, database: Database) -> HighWater:
+    """The mark that this host keeps of the database's log."""
+    return HighWater(settings.data_folder, database.engine.url.database or "default")
 
 
 @contextmanager

@@ -58,6 +58,8 @@ class News:
         )
         self._name = new_id().bytes
         self._grown, self._due = asyncio.Event(), feeds.begun
+        self.watchers: list[asyncio.Event] = []
+        """Set whenever the log may have grown, here or elsewhere."""
         self._listening = False
         self._size: int | None = None
         self._faults: dict[str, str] = {}
@@ -66,6 +68,11 @@ class News:
         """The log has grown: tell every process."""
         self._grown.set()
         self._due.set()  # for this one no word is needed, and its own is not listened to
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
+        for watcher in self.watchers:
+            watcher.set()
 
     async def close(self) -> None:
         """Gives the connections back."""
@@ -109,6 +116,7 @@ class News:
             elif word["type"] in ("subscribe", "message") and word["data"] != self._name:
                 self._listening = True
                 self._due.set()
+                self._wake_watchers()
                 self._tell("following", None)
             pinged = word is None
 

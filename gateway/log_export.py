@@ -59,7 +59,7 @@ async def export_log(database: Database, target: Path) -> Exported:
 
 async def read_head(connection: "Connection[Any]") -> "Record":
     """The log's head; NotFound while it is empty."""
-    head = await connection.fetchrow("SELECT origin, size, checkpoint FROM log_head WHERE size > 0")
+    head: Record | None = await connection.fetchrow("SELECT origin, size, checkpoint FROM log_head WHERE size > 0")
     if head is None:
         raise NotFound("the log is empty: nothing has been recorded, or no sequencer has run")
     return head

@@ -29,7 +29,7 @@ class NewLog:
     signed: int
 
 
-async def start_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) -> NewLog:
+async def begin_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) -> NewLog:
     """Goes on under `origin`, by default the next name, in one transaction; running sequencers go on by themselves.
 
     BadInput for a name that can't be or was used; Conflict while the log is empty, and without a name where nothing
@@ -42,7 +42,7 @@ async def start_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) 
             assert head is not None
             last = await last_note(connection, head, sequencer.high_water, named=origin is not None)
             old = Checkpoint.parse(note_text(last))
-            new = origin or next_name(old.origin)
+            new = next_name(old.origin) if origin is None else origin
             await require_new(connection, new, {old.origin, head["origin"]})
             note = await continue_log(connection, head, last, new, sequencer.keys, actor, sequencer.clock())
         await sequencer.high_water.keep(note)
@@ -51,19 +51,27 @@ async def start_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) 
 
 async def last_note(connection: "Connection[Any]", head: "Record", mark: HighWater, *, named: bool) -> str:
     """The last checkpoint that was signed, as a note: the database's unless the mark knows of entries it has lost."""
-    try:
-        tree = CompactRange(head["size"], head["frontier"])
-        await require_onward(connection, head["origin"], tree, await mark.known())
-    except LogForked:
-        return mark.read()
-    if not head["checkpoint"]:
+    own: str = head["checkpoint"]
+    forked = not await is_onward(connection, head, await mark.known())
+    kept = mark.read()
+    if forked and kept is not None and not await is_onward(connection, head, Checkpoint.parse(note_text(kept))):
+        return kept
+    if not own:
         raise Conflict("the log is empty: there is nothing to go on from")
-    if not named:
+    if not forked and not named:
         raise Conflict(
             "the log goes on from what was signed last, so nothing forces a new one: give --origin to begin one anyway"
         )
-    note: str = head["checkpoint"]
-    return note
+    return own
+
+
+async def is_onward(connection: "Connection[Any]", head: "Record", known: Checkpoint | None) -> bool:
+    """Whether the database's log continues a checkpoint."""
+    try:
+        await require_onward(connection, head["origin"], CompactRange(head["size"], head["frontier"]), known)
+    except LogForked:
+        return False
+    return True
 
 
 async def require_new(connection: "Connection[Any]", origin: str, used: set[str]) -> None:

@@ -50,7 +50,7 @@ class Sequencer:
 
     async def examine(self, connection: "Connection[Any]") -> None:
         """Raises what the next step would."""
-        await examine(connection, self.keys, self.clock(), await self.high_water.known())
+        await examine(connection, self.keys, await self.high_water.known(), now=self.clock())
 
     async def carry_over(self) -> None:
         """All that waits now: what a command does where no worker may be running."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.witness.addresses import read_witnesses
 from partners.errors import PerksError
 from partners.keys import SECRET_BYTES_MIN, Keys, derive_keys
 from partners.outside_addresses import read_private_targets
@@ -28,6 +29,12 @@ def networks(text: str) -> str:
 def private_targets(text: str) -> str:
     """Hosts and networks, with ports or without, with commas between; ValueError names what is neither."""
     read_private_targets(text)
+    return text
+
+
+def witness_list(text: str) -> str:
+    """Keys and addresses of witnesses; ValueError names what is neither."""
+    read_witnesses(text)
     return text
 
 
@@ -53,6 +60,8 @@ class Settings(BaseSettings):
     built_in_sign_in: bool = False
     disclosures_kept_days: Annotated[int, Field(ge=1, le=36_500)] = 400
     webhook_private_targets: Annotated[str, AfterValidator(private_targets)] = ""
+    witnesses: Annotated[str, AfterValidator(witness_list)] = ""
+    witness_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_json: bool = False
 

@@ -2,25 +2,28 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import httpx
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from gateway.database import Database
+from gateway.high_water import HighWater
 from gateway.housekeeping import keep_doing
-from gateway.witness.addresses import WitnessAddress
+from gateway.witness.addresses import WitnessAddress, read_witnesses
+from gateway.witness.files import Turn
 from gateway.witness.submissions import render
 from partners.log import read_ranges
 from partners.merkle import consistency_ranges
 from partners.notes import NoteInvalid, Verifier, note_text, read_signatures
 from partners.witnessed import SignedHead, keep_cosignature, read_signed_head
+
+if TYPE_CHECKING:
+    from gateway.app import Service
 
 log = structlog.get_logger()
 
@@ -64,69 +67,68 @@ async def open_web() -> AsyncIterator[httpx.AsyncClient]:
 
 
 class Witnesses:
-    """The witnesses of one log; `contradicted` is called with what one of them has seen that the log does not hold."""
+    """The witnesses of one database's log. What one of them has signed that the log does not hold is remembered among
+    the `doubts` of the high-water mark, so that nothing more is signed here until it is cleared up."""
 
     def __init__(
         self,
         addresses: Sequence[WitnessAddress],
         database: Database,
-        cache: Redis,
+        mark: HighWater,
         clock: Callable[[], datetime],
-        contradicted: Callable[[SignedHead, int, str], Awaitable[None]],
         *,
         every_s: float,
     ) -> None:
         self.watchers = [Watcher(address) for address in addresses]
-        self._database, self._cache, self._clock = database, cache, clock
-        self._contradicted, self._every_s = contradicted, every_s
+        self._database, self._mark, self._clock, self._every_s = database, mark, clock, every_s
 
     async def keep_asking(self, stop: asyncio.Event) -> None:
-        """Asks every so many seconds until told to stop, of all processes that do so one at a time."""
+        """Asks every so many seconds until told to stop, of the processes on one data folder one at a time."""
         if not self.watchers:
+            await self._mark.doubts.keep_of(())
             return
+        turn = Turn(self._mark.file.with_suffix(".witnessing"))
         async with open_web() as web:
 
             async def ask() -> None:
-                await self.ask_all(web)
+                if await asyncio.to_thread(turn.take):
+                    await self.ask_all(web)
 
-            await keep_doing("witness", ask, self._every_s / 4, stop)
+            try:
+                await keep_doing("witness", ask, self._every_s, stop)
+            finally:
+                turn.give_back()
 
     async def ask_all(self, web: httpx.AsyncClient) -> None:
-        """Shows every witness the newest checkpoint, all at once, unless another process just did.
+        """Shows every witness the newest checkpoint, all at once.
 
-        A checkpoint that they have signed already they sign again: that tells from what time on nothing is newer.
+        One that they have signed already they sign again: that tells from what time on nothing is newer.
         """
+        await self._mark.doubts.keep_of([watcher.address.verifier.label for watcher in self.watchers])
         async with self._database.connection() as connection:
             head = await read_signed_head(connection)
-        if head is not None and await self._is_due(head):
+        if head is not None:
             now = self._clock()
             due = [watcher for watcher in self.watchers if now >= watcher.again_at]
             await asyncio.gather(*(self._ask(web, watcher, head) for watcher in due))
 
-    async def _is_due(self, head: SignedHead) -> bool:
-        """Whether no process has asked for so many seconds. Without the cache each one asks, which harms nothing."""
-        key = f"perks:witnessing:{sha256(head.origin.encode()).hexdigest()}"
-        try:
-            return bool(await self._cache.set(key, "1", nx=True, px=max(1, int(self._every_s * 950))))
-        except RedisError:
-            return True
-
     async def _ask(self, web: httpx.AsyncClient, watcher: Watcher, head: SignedHead) -> None:
-        fault = ""
+        name = watcher.address.verifier.label
         try:
             line = await self._cosigned(web, watcher, head)
+            await self._mark.doubts.remove(name)
             async with self._database.connection() as connection:
                 await keep_cosignature(connection, head, line, self._clock())
         except Contradicted as contradiction:
-            if await self._is_behind(watcher, head):
-                return
-            fault = str(contradiction)
-            await self._contradicted(head, watcher.seen, fault)
-        except (WitnessFault, NoteInvalid) as raised:
-            fault = str(raised)
-        except Exception as raised:  # the other witnesses are asked all the same
-            fault = f"{type(raised).__name__}: {raised}"
-        self._note(watcher, fault)
+            if not await self._is_behind(watcher, head):
+                await self._mark.doubts.add(name, head.origin, watcher.seen)
+                self._tell(watcher, str(contradiction), pause=False)
+        except (WitnessFault, NoteInvalid) as fault:
+            self._tell(watcher, str(fault))
+        except Exception as fault:  # the other witnesses are asked all the same
+            self._tell(watcher, f"{type(fault).__name__}: {fault}")
+        else:
+            self._tell(watcher, "")
 
     async def _is_behind(self, watcher: Watcher, head: SignedHead) -> bool:
         """Whether the log has grown meanwhile to what the witness has seen, which another process showed it."""
@@ -134,16 +136,16 @@ class Witnesses:
             newer = await read_signed_head(connection)
         return newer is not None and newer.origin == head.origin and newer.size >= watcher.seen > head.size
 
-    def _note(self, watcher: Watcher, fault: str) -> None:
-        """Tells each kind of fault once, and puts the next attempt off for longer each time."""
+    def _tell(self, watcher: Watcher, fault: str, *, pause: bool = True) -> None:
+        """Tells each kind of fault once and when it is over, and puts the next attempt off for longer each time."""
         name = watcher.address.verifier.label
         if fault and fault != watcher.fault:
             log.warning("witness.fault", witness=name, fault=fault)
         elif watcher.fault and not fault:
             log.info("witness.signs_again", witness=name)
-        watcher.pause_factor = min(2 * watcher.pause_factor, PAUSE_FACTOR_MAX) if fault else 1
-        watcher.again_at = self._clock() + timedelta(seconds=self._every_s * (watcher.pause_factor - 1))
         watcher.fault = fault
+        watcher.pause_factor = min(2 * watcher.pause_factor, PAUSE_FACTOR_MAX) if fault and pause else 1
+        watcher.again_at = self._clock() + timedelta(seconds=self._every_s * (watcher.pause_factor - 1))
         if fault:
             watcher.seen = 0  # it says again what it has seen, which may have been put right by then
 
@@ -167,6 +169,18 @@ class Witnesses:
             else:
                 raise WitnessFault(f"status {status}: {body[:200].strip()!r}")
         raise WitnessFault("it asks for proofs from ever other sizes on")
+
+
+def witnesses_of(service: "Service") -> Witnesses:
+    """Those of the service's settings."""
+    settings = service.settings
+    return Witnesses(
+        read_witnesses(settings.witnesses),
+        service.database,
+        service.high_water,
+        service.clock,
+        every_s=settings.witness_seconds,
+    )
 
 
 async def submit(web: httpx.AsyncClient, url: str, body: bytes) -> tuple[int, str, str]:

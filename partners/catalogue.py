@@ -1,5 +1,6 @@
 """Partners and perks: who offers what, and how an offer changes. Out of sight and not there are one answer."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -231,6 +232,7 @@ async def list_partners(
     actor: Actor | None,
     *,
     id: UUID | None = None,
+    ids: Collection[UUID] | None = None,
     handle: str | None = None,
     first: int,
     after: UUID | None,
@@ -244,6 +246,8 @@ async def list_partners(
         query = query.where(partner.state == PartnerState.ACTIVE)
     if id is not None:
         query = query.where(partner.id == id)
+    if ids is not None:
+        query = query.where(col(partner.id).in_(ids))
     if handle is not None:
         query = query.where(partner.handle == handle)
     if after is not None:

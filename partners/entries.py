@@ -40,6 +40,13 @@ class Entry:
 
 
 NAMES = [field.name for field in fields(Entry)][:-1]
+ENTRY = f"SELECT {', '.join(f'e.{name}' for name in NAMES)}, l.index FROM "  # noqa: S608  columns
+WALK = "SELECT {names} FROM audit_entry WHERE {bounds} ORDER BY {order} {limit}"
+PICK = "SELECT w.* FROM ({walk}) AS w WHERE {given} ORDER BY {order} LIMIT $4"
+EACH = "SELECT w.* FROM unnest($1::{kind}[]) AS d(v) CROSS JOIN LATERAL ({walk}) AS w ORDER BY w.id DESC LIMIT {limit}"
+PAGE = f"{ENTRY} ({{walks}}) AS e LEFT JOIN log_leaf l ON l.entry_id = e.id ORDER BY e.id DESC"
+FIND = f"{ENTRY} audit_entry e LEFT JOIN log_leaf l ON l.entry_id = e.id WHERE e.id = $1"
+LOGGED = f"{ENTRY} log_leaf l JOIN audit_entry e ON e.id = l.entry_id WHERE {{given}} ORDER BY l.index"
 
 
 @value
@@ -137,36 +144,41 @@ class Search:
             return cls(driver, conditions.pop("action = ANY ({}::text[])"), conditions)
         return cls(driver, [conditions.pop(f"{driver} = {{}}")], conditions)
 
+    def each(self, walk: str, limit: str) -> str:
+        """A walk for each value `d.v`, put together."""
+        kind = "uuid" if self.driver in ("subject_id", "member_id", "perk_id", "partner_id") else "text"
+        return EACH.format(kind=kind, walk=walk, limit=limit)
+
+    def walk(self, names: str, limit: str) -> str:
+        """Through the entries of a value, from before $2 down to $3."""
+        return WALK.format(names=names, bounds=self.bounds, order=self.order, limit=limit)
+
+    @property
+    def bounds(self) -> str:
+        """Which part of which index."""
+        if self.driver == "id":
+            return "id < $2::uuid AND id >= $3::uuid"
+        if self.driver == "outcome":
+            return "outcome = 'REFUSED' AND id < $2::uuid AND id >= $3::uuid"
+        return f"({self.driver}, id) < (d.v, $2::uuid) AND ({self.driver}, id) >= (d.v, $3::uuid)"
+
     @property
     def order(self) -> str:
         """That of the index; within a value it is that of the ids."""
         return "id DESC" if self.driver in ("id", "outcome") else f"{self.driver} DESC, id DESC"
 
-    def walk(self, names: str, limit: str) -> str:
-        """The walk through the entries of each value `d.v`, from before $2 down to $3."""
-        kind = "uuid" if self.driver in ("subject_id", "member_id", "perk_id", "partner_id") else "text"
-        bounds = f"({self.driver}, id) < (d.v, $2::uuid) AND ({self.driver}, id) >= (d.v, $3::uuid)"
-        if self.driver in ("id", "outcome"):
-            bounds = ("outcome = 'REFUSED' AND " * (self.driver == "outcome")) + "id < $2::uuid AND id >= $3::uuid"
-        each = f"SELECT {names} FROM audit_entry WHERE {bounds} ORDER BY {self.order} {limit}"
-        return f"unnest($1::{kind}[]) AS d(v) CROSS JOIN LATERAL ({each}) AS w"
-
     @property
     def found(self) -> str:
         """At most $4 entries among the next $5 of each value, newest first."""
-        given = [condition.format(f"${number}") for number, condition in enumerate(self.conditions, 6)]
-        where = f"WHERE {' AND '.join(given)} " if given else ""
+        given = " AND ".join(condition.format(f"${number}") for number, condition in enumerate(self.conditions, 6))
         walk = self.walk(", ".join(NAMES), "LIMIT $5")
-        if where:
-            each, _, lateral = walk.partition(" CROSS JOIN LATERAL ")
-            walk = f"{each} CROSS JOIN LATERAL (SELECT * FROM {lateral} {where}ORDER BY {self.order} LIMIT $4) AS w"
-        page = f"SELECT w.* FROM {walk} ORDER BY w.id DESC LIMIT $4"
-        return f"SELECT e.*, l.index FROM ({page}) AS e LEFT JOIN log_leaf l ON l.entry_id = e.id ORDER BY e.id DESC"
+        picked = PICK.format(walk=walk, given=given, order=self.order) if given else walk
+        return PAGE.format(walks=self.each(picked, "$4"))
 
     @property
     def looked_to(self) -> str:
         """The newest of the ids at which the walks through $4 + 1 entries of each value end."""
-        return f"SELECT w.id FROM {self.walk('id', 'OFFSET $4 LIMIT 1')} ORDER BY w.id DESC LIMIT 1"
+        return self.each(self.walk("id", "OFFSET $4 LIMIT 1"), "1")
 
 
 async def search_entries(connection: "Connection[Any]", wanted: EntryFilter, *, first: int, after: UUID | None) -> Page:
@@ -196,23 +208,13 @@ async def search_entries(connection: "Connection[Any]", wanted: EntryFilter, *, 
 
 async def find_entry(connection: "Connection[Any]", id: UUID) -> Entry | None:
     """One entry."""
-    names = ", ".join(f"e.{name}" for name in NAMES)
-    row = await connection.fetchrow(
-        f"SELECT {names}, l.index FROM audit_entry e LEFT JOIN log_leaf l ON l.entry_id = e.id WHERE e.id = $1",  # noqa: S608  constants
-        id,
-    )
+    row = await connection.fetchrow(FIND, id)
     return None if row is None else Entry(*row)
 
 
 async def logged_entries(connection: "Connection[Any]", wanted: EntryFilter, start: int, end: int) -> list[Entry]:
     """The entries at places from `start` until before `end` of the log, in its order."""
-    names = ", ".join(f"e.{name}" for name in NAMES)
-    given = [f"e.{condition.format(f'${number}')}" for number, condition in enumerate(wanted.conditions, 3)]
-    rows = await connection.fetch(
-        f"SELECT {names}, l.index FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id"  # noqa: S608  constants
-        f" WHERE {' AND '.join(['l.index >= $1', 'l.index < $2', *given])} ORDER BY l.index",
-        start,
-        end,
-        *wanted.conditions.values(),
-    )
-    return [Entry(*row) for row in rows]
+    conditions = wanted.conditions
+    given = [f"e.{condition.format(f'${number}')}" for number, condition in enumerate(conditions, 3)]
+    statement = LOGGED.format(given=" AND ".join(["l.index >= $1", "l.index < $2", *given]))
+    return [Entry(*row) for row in await connection.fetch(statement, start, end, *conditions.values())]

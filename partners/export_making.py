@@ -14,7 +14,7 @@ from partners.export_rows import Source
 from partners.exports import KEPT, Wanted
 from partners.tables import DisclosureKind, ExportFormat, ExportKind
 
-PART_BYTES_MAX = 1_048_576
+PART_BYTES_MAX = 524_288
 LEASE = timedelta(minutes=1)
 ATTEMPTS_MAX = 5
 """Of which the last ones come 10, 20, 40 and 80 s after one that failed; a part that was made begins to count anew."""

@@ -90,7 +90,8 @@ WHERE true {conditions} ORDER BY r.id
 OF_ALIASES = {
     "member": "a.alias",
     "tier": "CASE WHEN $3::boolean AND 'member.tier:read' = ANY (c.scopes) THEN r.tier END AS tier",
-    "told": "c.member_id AS told",
+    "told": """CASE WHEN a.alias IS NOT NULL OR ($3::boolean AND 'member.tier:read' = ANY (c.scopes)
+      AND r.tier IS NOT NULL) THEN c.member_id END AS told""",
     "people": """LEFT JOIN consent c ON c.member_id = r.member_id AND c.partner_id = $4 AND c.state = 'GRANTED'
       AND (c.expires_at IS NULL OR c.expires_at > $5)
     LEFT JOIN member_alias a ON a.member_id = c.member_id AND a.partner_id = c.partner_id

@@ -90,7 +90,6 @@ def check_ask(ask: Ask, actor: Actor) -> Wanted:
 
 async def bound(session: AsyncSession, kind: ExportKind, wanted: Wanted) -> Wanted:
     """The same filter with the end of one consistent cut: rows that are made from now on are not in it."""
-    settled = await session.scalar(sa.text("SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)"))
     if kind is ExportKind.ENTRIES:
         size: int | None = await session.scalar(select(tables.LogHead.size))
         last: UUID | None = UUID(int=size or 0)
@@ -100,6 +99,7 @@ async def bound(session: AsyncSession, kind: ExportKind, wanted: Wanted) -> Want
         if wanted.partner_id is not None:
             query = query.where(redemption.partner_id == wanted.partner_id)
         last = await session.scalar(query)
+    settled = await session.scalar(sa.text("SELECT CAST(pg_current_xact_id() AS text)"))
     return wanted.model_copy(update={"last": last or START, "settled": int(settled or 0)})
 
 

@@ -46,8 +46,8 @@ SELECT id, offers, NULL FROM waitlist_entry WHERE perk_id = :perk AND state = 'O
 
 async def read_news(connection: "Connection[Any]", since: int | None) -> tuple[int, list[UUID] | None]:
     """The size of the log, and the perks, members and subjects of all that was done `since` it had that size, after
-    THE_LOG if there is anything; None for anything, when that is not known or too much to tell. Each place of the log is taken once and in order, so
-    that nothing is missed (partners/log.py)."""
+    THE_LOG if there is anything; None for anything, when that is not known or too much to tell. Each place of the log
+    is taken once and in order, so that nothing is missed (partners/sequencing.py)."""
     row = await connection.fetchrow(NEWS, since)
     assert row is not None
     size, names = row["size"], row["names"]

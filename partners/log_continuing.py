@@ -10,7 +10,7 @@ from asyncpg import Connection, Record
 from partners.actors import Actor
 from partners.keys import Keys
 from partners.log_forks import CONTINUED
-from partners.log_keys import add_key, first_key, new_log_key, open_seeds
+from partners.log_keys import add_key, new_log_key, open_seeds, require_own
 from partners.merkle import CompactRange, leaf_hash
 from partners.notes import Checkpoint, sign_checkpoint
 from partners.sequencing import columns_of
@@ -64,7 +64,7 @@ async def continue_log(
     signing = await connection.fetch(SIGNING, head["origin"])
     seeds = open_seeds(keys, [row["label"] for row in signing], [row["sealed"] for row in signing])
     if not seeds:
-        first_key(keys, head["origin"], head["checkpoint"], now)
+        require_own(keys, head["origin"], head["checkpoint"])
         seeds = [keys.log]
     await connection.execute(RETIRE, head["origin"], now)
     for seed in seeds:

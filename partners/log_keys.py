@@ -39,9 +39,13 @@ def new_log_key(keys: Keys, origin: str, seed: bytes, now: datetime) -> LogKey:
 
 def first_key(keys: Keys, origin: str, checkpoint: str, now: datetime) -> LogKey:
     """The key that a log begins with, which the secret alone decides: logs from before there were rows go on with it.
+    Unavailable as `require_own`."""
+    require_own(keys, origin, checkpoint)
+    return new_log_key(keys, origin, keys.log, now)
 
-    Unavailable when the log's last checkpoint is of another key.
-    """
+
+def require_own(keys: Keys, origin: str, checkpoint: str) -> None:
+    """Unavailable when the last checkpoint of a log without rows, if it has one, is of another secret's key."""
     try:
         if checkpoint:
             open_checkpoint(checkpoint, verifier_of(origin, keys.log))
@@ -50,7 +54,6 @@ def first_key(keys: Keys, origin: str, checkpoint: str, now: datetime) -> LogKey
             f"the log {origin} is signed with the key of another secret ({fault}): set PERKS_SECRET, and"
             " PERKS_LOG_SECRET if it had one, to what they were"
         ) from None
-    return new_log_key(keys, origin, keys.log, now)
 
 
 async def add_key(connection: "Connection[Any]", key: LogKey) -> None:

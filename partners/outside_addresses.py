@@ -42,7 +42,7 @@ GLOBAL_UNICAST = ip_network("2000::/3")
 
 
 class FaultKind(StrEnum):
-    """Why an address that a partner chose gave no answer."""
+    """Why an address that a partner chose gave no answer; the last two are no fault of its own."""
 
     DNS = "DNS"
     REFUSED_ADDRESS = "REFUSED_ADDRESS"
@@ -51,6 +51,8 @@ class FaultKind(StrEnum):
     TIMEOUT = "TIMEOUT"
     TOO_LARGE = "TOO_LARGE"
     PROTOCOL = "PROTOCOL"
+    NO_SECRET = "NO_SECRET"
+    INTERNAL = "INTERNAL"
 
 
 class UrlRefused(BadInput):

@@ -8,7 +8,7 @@ from asyncpg import Connection
 
 from partners.keys import Keys
 from partners.log_forks import require_onward
-from partners.log_keys import add_key, first_key, open_seeds, signing_seeds
+from partners.log_keys import add_key, new_log_key, open_seeds, require_own, signing_seeds
 from partners.merkle import CompactRange, Node
 from partners.notes import Checkpoint, sign_checkpoint
 from partners.values import value
@@ -83,10 +83,12 @@ async def sequence(
         return Grown(len(head["leaf_hashes"]), note)
 
 
-async def examine(connection: "Connection[Any]", keys: Keys, now: datetime, known: Checkpoint | None = None) -> None:
+async def examine(
+    connection: "Connection[Any]", keys: Keys, known: Checkpoint | None = None, *, now: datetime | None = None
+) -> None:
     """Whether the next step could be done: LogForked and Unavailable as it would raise them.
 
-    Gives a log from before keys were stored its row, so that its key can be read without waiting for an entry.
+    Given `now`, a log from before keys were stored gets its row, so that its key can be read; else it only reads.
     """
     head = await connection.fetchrow(LOOK)
     if head is None:
@@ -96,7 +98,9 @@ async def examine(connection: "Connection[Any]", keys: Keys, now: datetime, know
         if head["labels"]:
             open_seeds(keys, head["labels"], head["sealed"])
         elif head["origin"]:
-            await add_key(connection, first_key(keys, head["origin"], head["checkpoint"], now))
+            require_own(keys, head["origin"], head["checkpoint"])
+            if now is not None:
+                await add_key(connection, new_log_key(keys, head["origin"], keys.log, now))
 
 
 def columns_of(nodes: Sequence[Node]) -> tuple[list[int], list[int], list[bytes]]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from partners.actors import Actor, ActorKind
 from partners.errors import BadInput, NotFound
+from partners.exports import OutOfReach
 from partners.tables import Bearer
 from partners.values import value
 
@@ -231,15 +233,27 @@ class Total:
 
 
 async def make_statement(
-    connection: "Connection[Any]", month: str, now: datetime, *, id: UUID | None = None, handle: str | None = None
+    connection: "Connection[Any]",
+    actor: Actor,
+    month: str,
+    now: datetime,
+    *,
+    id: UUID | None = None,
+    handle: str | None = None,
 ) -> Statement:
-    """The partner's statement of a month, as it stands now; four statements of SQL, in one reading of the database.
+    """The statement of a month, as it stands now, of the partner that acts, or for staff of the one of this id or
+    handle; four statements of SQL, in one reading of the database.
 
-    NotFound for an unknown partner; BadInput for what is no month, one to come, or one before the partner was there.
+    OutOfReach for who speaks for one member; NotFound for an unknown partner, or another than the one that acts;
+    BadInput for what is no month, one to come, or one before the partner was there, and for staff who name no partner.
     """
+    if actor.alias is not None or actor.kind is ActorKind.MEMBER:
+        raise OutOfReach("a token that speaks for one member reads no statement")
+    if actor.partner_id is None and id is None and handle is None:
+        raise BadInput("partner: say whose statement")
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        head = await connection.fetchrow(HEAD, id, handle)
-        if head is None or head["id"] is None:
+        head = await connection.fetchrow(HEAD, id if handle or id else actor.partner_id, handle)
+        if head is None or head["id"] is None or actor.partner_id not in (None, head["id"]):
             raise NotFound("no such partner")
         whole = checked_month(month, head, now)
         bounds = (whole.starts_at, whole.ends_at)

@@ -21,6 +21,8 @@ PERK, PARTNER, HOLD, REDEMPTION, REVERSAL, MEMBER, ALIAS, CONSENT, ENTRY, APPROV
     "wait",
 )
 ACCESS = "access"
+EXPORT = "export"
+ENDPOINT, SECRET, EVENT, DELIVERY = "endpoint", "secret", "evt", "delivery"
 
 
 def show_id(kind: str, id: UUID) -> str:

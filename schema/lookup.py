@@ -15,11 +15,14 @@ from schema.catalogue import MAY_BROWSE, find_partner, show_perks
 from schema.claims import load_hold
 from schema.consents import load_consent
 from schema.context import Info
+from schema.exports import MAY_EXPORT, load_export
 from schema.ids import (
     ACCESS,
     ALIAS,
     CONSENT,
+    ENDPOINT,
     ENTRY,
+    EXPORT,
     HOLD,
     MEMBER,
     PARTNER,
@@ -39,6 +42,7 @@ from schema.references import PartnerBy
 from schema.reviews import MAY_REVIEW, load_review
 from schema.service_requests import load_service_request
 from schema.waitlist import load_entry
+from schema.webhooks import MAY_SEE_WEBHOOKS, load_endpoint
 
 MAY_READ = Partners("redemptions:read") | Members("me:read") | Staff("audit:read")
 MAY_LOOK_UP: dict[str, Permission] = {
@@ -54,7 +58,9 @@ MAY_LOOK_UP: dict[str, Permission] = {
     SERVICE: MAY_READ,
     ENTRY: Staff("audit:read"),
     WAIT: MAY_READ,
+    EXPORT: MAY_EXPORT,
     REVIEW: MAY_REVIEW,
+    ENDPOINT: MAY_SEE_WEBHOOKS,
 }
 
 
@@ -100,8 +106,12 @@ async def find_row(info: Info, kind: str, id: UUID) -> Node | None:
         return await load_access(info, RightFilter(id=id))
     if kind == CONSENT:
         return await load_consent(info, id)
+    if kind == ENDPOINT:
+        return await load_endpoint(info, id)
     if kind == WAIT:
         return await load_entry(info, id)
+    if kind == EXPORT:
+        return await load_export(info, id)
     if kind == MEMBER:
         visible = context.caller.kind is CallerKind.STAFF or context.caller.member_id == id
         return await view(info, MemberRef(id=id)) if visible else None

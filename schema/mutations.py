@@ -1,8 +1,5 @@
 """All that can be done, on one screen: every mutation with who may do it."""
 
-from functools import wraps
-from typing import Any
-
 from schema.access import MAY_GRANT, MAY_REVOKE, MAY_USE, grant_access, revoke_access, use_access
 from schema.approvals import MAY_MANAGE, revoke_approval
 from schema.claims import claim_perk, confirm_hold, extend_hold, release_hold
@@ -14,9 +11,10 @@ from schema.clients import (
     update_client,
 )
 from schema.codes import add_codes, withdraw_codes
+from schema.commands import command
 from schema.consents import grant_consent, withdraw_consent
-from schema.context import Info
 from schema.erasure import MAY_ANSWER_FOR, erase_member, export_member
+from schema.exports import MAY_EXPORT, cancel_export, request_export
 from schema.fulfilling import MAY_CHOOSE, MAY_FULFIL, check_in, choose_delivery, update_fulfilment
 from schema.members import assign_tier, enrol_member
 from schema.offers import (
@@ -29,7 +27,7 @@ from schema.offers import (
     update_perk,
 )
 from schema.passes import create_pass
-from schema.permissions import Members, Partners, Permission, Staff, mutation, object_type
+from schema.permissions import Members, Partners, Staff, object_type
 from schema.reversals import reverse_redemption
 from schema.reviews import MAY_REVIEW, close_review
 from schema.service_openings import (
@@ -58,26 +56,15 @@ from schema.services import (
 )
 from schema.transfers import MAY_CARRY_OVER, MAY_TRANSFER, transfer_member, transfer_partner
 from schema.waitlist import join_waitlist, leave_waitlist
+from schema.webhook_mutations import WebhookMutation
 
 MAY_CLAIM = Partners("holds:write") | Members("me:claim")
 MAY_OFFER = Partners("perks:write") | Staff("partners:admin")
 MAY_CONSENT = Members("me:consents") | Staff("consents:admin")
 
 
-def command(resolver: Any, *, permission: Permission, description: str) -> Any:
-    """A mutation on a resolver that lives with its noun, at an instant of its own: by one instant of what a member
-    does with two partners in one request, these could match it (law 8)."""
-
-    @wraps(resolver)
-    async def done(info: Info, **given: Any) -> Any:
-        info.context.now = info.context.resources.feeds.clock()
-        return await resolver(info, **given)
-
-    return mutation(permission=permission, description=description)(done)
-
-
 @object_type(description="What can be done.")
-class Mutation:
+class Mutation(WebhookMutation):
     claim_perk = command(claim_perk, permission=MAY_CLAIM, description="Sets a perk aside for a member.")
     confirm_hold = command(
         confirm_hold,
@@ -230,6 +217,16 @@ class Mutation:
         withdraw_consent,
         permission=MAY_CONSENT,
         description="Stops a partner from seeing the member, at once.",
+    )
+    request_export = command(
+        request_export,
+        permission=MAY_EXPORT,
+        description="Asks for a file of redemptions, or of audit entries: made in the background, see docs/exports.md.",
+    )
+    cancel_export = command(
+        cancel_export,
+        permission=MAY_EXPORT,
+        description="Stops an export, or throws away the file of one that is done.",
     )
     close_review = command(
         close_review, permission=MAY_REVIEW, description="Clears a member's claims, or upholds that they are kept out."

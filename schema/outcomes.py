@@ -61,6 +61,7 @@ SENTENCES: Mapping[RefusalCode, str] = {
     RefusalCode.STALE_REVISION: "It has changed since you read it: read it again.",
     RefusalCode.FORM_INVALID: "The form does not fit.",
     RefusalCode.QUOTE_EXPIRED: "The offer no longer holds.",
+    RefusalCode.URL_REFUSED: "This address can't be a webhook's.",
     RefusalCode.EXPORT_LIMIT_REACHED: "Too many exports are being made or kept: wait, or cancel one.",
 }
 

@@ -69,10 +69,10 @@ async def find_proof(info: Info, redemption_id: strawberry.ID) -> AuditProof | N
 
 def provable_id(redemption_id: str) -> tuple[Provable, UUID]:
     """Kind and row of what carries the hash of a leaf; BadInput."""
-    kind, id = split_id(redemption_id) or ("", None)
-    if id is None or kind not in Provable:
+    found = split_id(redemption_id)
+    if found is None or found[0] not in list(Provable):
         raise BadInput("redemptionId: the id of a redemption, or of a hold or reversal")
-    return Provable(kind), id
+    return Provable(found[0]), found[1]
 
 
 async def placed_leaf(info: Info, kind: Provable, id: UUID) -> Leaf | None:

@@ -13,6 +13,7 @@ from schema.clients import (
 from schema.consents import find_consents_given, list_consents
 from schema.disclosures import MAY_READ_DISCLOSURES, find_disclosures
 from schema.eligibility import MAY_ASK, check_eligibilities, check_eligibility
+from schema.exports import MAY_EXPORT, find_export, find_exports
 from schema.lookup import MAY_READ, find_node
 from schema.members import find_me, find_member
 from schema.perk_options import find_perk_kinds
@@ -22,8 +23,16 @@ from schema.redemptions import find_redemption, find_redemptions
 from schema.reviews import MAY_REVIEW, find_reviews
 from schema.rules import MAY_TRY, find_rule_kinds, try_policy
 from schema.service_requests import find_service_request, find_service_requests
+from schema.statements import MAY_SETTLE, find_statement
 from schema.viewer import find_viewer
 from schema.waitlist import find_waitlist_entries
+from schema.webhook_messages import find_webhook_deliveries, find_webhook_messages
+from schema.webhooks import (
+    MAY_SEE_WEBHOOKS,
+    find_webhook_endpoint,
+    find_webhook_endpoints,
+    find_webhook_event_types,
+)
 
 MAY_SEE = Partners("member.tier:read") | Staff("members:admin")
 
@@ -101,6 +110,13 @@ class Query:
         permission=Public,
         description="The log's signed checkpoint, and that it continues an older one; null while the log is empty.",
     )
+    export = query(find_export, permission=MAY_EXPORT, description="One export within sight, and how far it is.")
+    exports = query(find_exports, permission=MAY_EXPORT, description="Exports within sight, newest first.")
+    statement = query(
+        find_statement,
+        permission=MAY_SETTLE,
+        description="A month as partner and programme settle it: `2026-11`, the partner's own, or of whom staff name.",
+    )
     rule_kinds = query(
         find_rule_kinds, permission=Authenticated, description="The kinds of rule, each with the settings it takes."
     )
@@ -108,6 +124,27 @@ class Query:
         try_policy,
         permission=MAY_TRY,
         description="Which members would gain or lose a perk by other rules; nothing is changed.",
+    )
+    webhook_event_types = query(
+        find_webhook_event_types, permission=MAY_SEE_WEBHOOKS, description="What partners can be told of by webhooks."
+    )
+    webhook_endpoint = query(
+        find_webhook_endpoint, permission=MAY_SEE_WEBHOOKS, description="One webhook endpoint within sight."
+    )
+    webhook_endpoints = query(
+        find_webhook_endpoints,
+        permission=MAY_SEE_WEBHOOKS,
+        description="The webhook endpoints within sight, in the order they were made.",
+    )
+    webhook_messages = query(
+        find_webhook_messages,
+        permission=MAY_SEE_WEBHOOKS,
+        description="What a webhook endpoint was told and is going to be, newest first.",
+    )
+    webhook_deliveries = query(
+        find_webhook_deliveries,
+        permission=MAY_SEE_WEBHOOKS,
+        description="Each attempt to tell a webhook endpoint, newest first.",
     )
     reviews = query(
         find_reviews, permission=MAY_REVIEW, description="Members whose claims staff look into, newest first."

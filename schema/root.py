@@ -8,12 +8,13 @@ from schema.outcomes import AllowanceExhausted, CapacityExhausted, Refused, Tier
 from schema.queries import Query
 from schema.scalars import CONFIG
 from schema.subscriptions import Subscription
+from schema.webhook_endpoints import WebhookUrlRefused
 
 SCHEMA = strawberry.Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[Refused, TierTooLow, AllowanceExhausted, CapacityExhausted],
+    types=[Refused, TierTooLow, AllowanceExhausted, CapacityExhausted, WebhookUrlRefused],
     config=CONFIG,
 )
 resolve_directly(SCHEMA)

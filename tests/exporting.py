@@ -91,3 +91,22 @@ async def made(club: Club, actor: Actor = STAFF, **given: Any) -> bytes:
 
 async def made_for(club: Club, partner: tables.Partner, **given: Any) -> bytes:
     return await made(club, partner_actor(partner), **given)
+
+
+SEED = """
+INSERT INTO redemption (id, hold_id, perk_id, partner_id, member_id, tier, policy_version, fulfilment, confirmed_by,
+  confirmed_at, leaf_hash, units, amount, currency, reversals, reversed_units, reversed_amount)
+SELECT new_id(), gen_random_uuid(), $1, $2, ($3::uuid[])[1 + n % cardinality($3::uuid[])], 'gold', 1,
+  (ARRAY['PENDING', 'FULFILLED'])[1 + n % 2], 'seed', $4::timestamptz + n * interval '1 second', sha256(n::text::bytea),
+  1 + n % 3, n, 'CHF', 0, 0, 0
+FROM generate_series(1, $5) n
+"""
+
+
+async def seeded(club: Club, count: int, members: int = 7) -> tables.Partner:
+    """A partner with so many redemptions by some members who consent, straight in the tables of a test's own."""
+    perk = await club.perk()
+    partner = club.partners[perk.partner_id]
+    people = [(await club.member(partner)).id for _ in range(members)]
+    await club.sql(SEED, perk.id, partner.id, people, club.now - timedelta(days=30), count)
+    return partner

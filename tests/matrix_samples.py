@@ -14,9 +14,14 @@ from partners import tables, transfers
 from partners.actors import SYSTEM
 from partners.facts import Circumstances
 from partners.reviews import open_review
+from partners.webhooks import endpoints
+from partners.webhooks.events import public_id
+from partners.webhooks.reach import list_endpoints
+from partners.webhooks.secrets import add_secret
 from schema.scalars import show_moment
 from tests.factories import Club, partner_actor
 from tests.fulfilling import SETTINGS, an_event
+from tests.sequencing import sequencer_on
 
 Asked = tuple[str, dict[str, Any]]
 Sample = Callable[[Club, "Rows", Caller], Awaitable[Asked]]
@@ -408,6 +413,124 @@ async def one_services_partner(club: Club, rows: Rows) -> dict[str, Any]:
     return {"id": f"partner_{rows.partner.id.hex}"}
 
 
+async def new_endpoint(club: Club, rows: Rows, *, logged: bool = False) -> tables.WebhookEndpoint:
+    """A webhook endpoint of the partner, perhaps with a message and an attempt; all there were before are gone."""
+    settings = endpoints.EndpointSettings("https://hooks.brand.example/")
+    async with club.database.sessions.begin() as session:
+        for former in await list_endpoints(session, SYSTEM, partner_id=rows.partner.id, first=99):
+            await endpoints.delete_endpoint(session, former.id, actor=SYSTEM, now=club.now)
+        made, _ = await endpoints.create_endpoint(
+            session, rows.partner.id, settings, keys=club.keys, actor=SYSTEM, now=club.now
+        )
+    if logged:
+        [entry] = await club.sql("SELECT id FROM audit_entry WHERE partner_id = $1 LIMIT 1", rows.partner.id)
+        message = tables.WebhookMessage(
+            endpoint_id=made.id,
+            entry_id=entry["id"],
+            index=0,
+            action="perk.created",
+            lane=rows.perk.id,
+            told_at=club.now,
+            pending_since=club.now,
+            due_at=club.now,
+        )
+        attempt = tables.WebhookDelivery(
+            endpoint_id=made.id, entry_id=entry["id"], number=1, at=club.now, duration_ms=9, status=500
+        )
+        async with club.database.sessions.begin() as session:
+            session.add_all([message, attempt])
+    return made
+
+
+def endpoint_id(endpoint: tables.WebhookEndpoint) -> str:
+    return f"endpoint_{endpoint.id.hex}"
+
+
+def on_endpoint(**more: Any) -> Callable[[Club, Rows], Awaitable[dict[str, Any]]]:
+    """A mutation on an endpoint that is made for it."""
+
+    async def made(club: Club, rows: Rows) -> dict[str, Any]:
+        return {"input": {"endpoint": endpoint_id(await new_endpoint(club, rows))} | more}
+
+    return made
+
+
+async def one_endpoint(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"id": endpoint_id(await new_endpoint(club, rows, logged=True))}
+
+
+async def to_create_endpoint(club: Club, rows: Rows) -> dict[str, Any]:
+    await new_endpoint(club, rows)
+    return {"input": {"url": "https://hooks.brand.example/more"}}
+
+
+async def to_enable(club: Club, rows: Rows) -> dict[str, Any]:
+    made = await new_endpoint(club, rows)
+    async with club.database.sessions.begin() as session:
+        await endpoints.set_endpoint_state(session, made.id, tables.EndpointState.DISABLED, actor=SYSTEM, now=club.now)
+    return {"input": {"endpoint": endpoint_id(made)}}
+
+
+async def to_retire(club: Club, rows: Rows) -> dict[str, Any]:
+    made = await new_endpoint(club, rows)
+    async with club.database.sessions.begin() as session:
+        secret = await add_secret(
+            session, made.id, tables.SecretKind.ED25519, keys=club.keys, actor=SYSTEM, now=club.now
+        )
+    return {"input": {"endpoint": endpoint_id(made), "secret": f"secret_{secret.row.id.hex}"}}
+
+
+async def to_resend(club: Club, rows: Rows) -> dict[str, Any]:
+    made = await new_endpoint(club, rows)
+    entries = "SELECT id FROM audit_entry WHERE partner_id = $1 AND action = 'perk.created' LIMIT 1"
+    [entry] = await club.sql(entries, rows.partner.id)
+    # As the sequencer would.
+    number = "INSERT INTO log_leaf SELECT coalesce(max(index) + 1, 0), $1, '' FROM log_leaf ON CONFLICT DO NOTHING"
+    await club.sql(number, entry["id"])
+    return {"input": {"endpoint": endpoint_id(made), "eventId": f"evt_{public_id(club.keys, entry['id']).hex}"}}
+
+
+def webhook_samples() -> dict[str, Sample]:
+    """Those about webhooks."""
+    one, more, secret = "WebhookEndpointInput", "endpoint { id } userErrors { code }", "secret userErrors { code }"
+    made = {
+        "createWebhookEndpoint": ("CreateWebhookEndpointInput", secret, to_create_endpoint),
+        "updateWebhookEndpoint": ("UpdateWebhookEndpointInput", more, on_endpoint(description="x")),
+        "disableWebhookEndpoint": (one, more, on_endpoint()),
+        "enableWebhookEndpoint": (one, more, to_enable),
+        "deleteWebhookEndpoint": (one, "deletedId", on_endpoint()),
+        "addWebhookSecret": ("AddWebhookSecretInput", secret, on_endpoint(kind="ED25519")),
+        "rotateWebhookSecret": ("RotateWebhookSecretInput", secret, on_endpoint()),
+        "retireWebhookSecret": ("RetireWebhookSecretInput", more, to_retire),
+        "sendTestEvent": (one, "eventId", on_endpoint()),
+        "resendWebhookMessage": ("ResendWebhookMessageInput", "count", to_resend),
+        "replayWebhookMessages": ("ReplayWebhookMessagesInput", "count", on_endpoint(messages={"parked": True})),
+    }
+    asked = {
+        "webhookEndpoint": "query($id: ID!) { webhookEndpoint(id: $id) { id } }",
+        "webhookMessages": "query($id: ID!) { webhookMessages(endpoint: $id) { nodes { eventId } } }",
+        "webhookDeliveries": "query($id: ID!) { webhookDeliveries(endpoint: $id) { nodes { id } } }",
+    }
+    return (
+        {"Query.webhookEventTypes": plain("{ webhookEventTypes { type } }")}
+        | {
+            "Query.webhookEndpoints": fresh(
+                "query($by: PartnerBy) { webhookEndpoints(partner: $by) { nodes { id } } }", one_endpoints_partner
+            )
+        }
+        | {f"Query.{name}": fresh(query, one_endpoint) for name, query in asked.items()}
+        | {
+            f"Mutation.{name}": fresh(command(name, input, answer), make)
+            for name, (input, answer, make) in made.items()
+        }
+    )
+
+
+async def one_endpoints_partner(club: Club, rows: Rows) -> dict[str, Any]:
+    await new_endpoint(club, rows)
+    return {"by": {"handle": rows.partner.handle}}
+
+
 NAMED = "($by: {kind}!) {{ {name}(by: $by) {{ id }} }}"
 DECISION = "eligible refusals { code }"
 ERRORS = "userErrors { code }"
@@ -416,167 +539,197 @@ ERRORS = "userErrors { code }"
 
 def samples() -> dict[str, Sample]:
     """One question per root field; a new one without an entry fails the matrix."""
-    return service_samples() | {
-        "Query.viewer": plain("{ viewer { kind } }"),
-        "Query.node": about("query($id: ID!) { node(id: $id) { id } }", lambda rows, _: {"id": perk_id(rows)}),
-        "Query.me": plain("{ me { id } }"),
-        "Query.member": about(
-            "query($by: MemberBy!) { member(by: $by) { id } }",
-            lambda rows, caller: {"by": whom(rows, caller) or {"alias": rows.alias}},
-        ),
-        "Query.eligibility": about(
-            "query($perk: PerkBy!, $member: MemberBy) { "
-            f"eligibility(perk: $perk, member: $member) {{ {DECISION} }} }}",
-            lambda rows, caller: {"perk": {"id": perk_id(rows)}, "member": whom(rows, caller)},
-        ),
-        "Query.eligibilities": about(
-            "query($checks: [EligibilityCheckInput!]!) { eligibilities(checks: $checks) "
-            f"{{ error decision {{ {DECISION} }} }} }}",
-            lambda rows, caller: {"checks": [{"perk": {"id": perk_id(rows)}, "member": whom(rows, caller)}]},
-        ),
-        "Query.perk": about(
-            "query" + NAMED.format(kind="PerkBy", name="perk"), lambda rows, _: {"by": {"id": perk_id(rows)}}
-        ),
-        "Query.perks": about(
-            "query($filter: PerkFilter) { perks(filter: $filter) { nodes { id } } }",
-            lambda rows, _: {"filter": {"partner": f"partner_{rows.partner.id.hex}"}},
-        ),
-        "Query.partner": about(
-            "query" + NAMED.format(kind="PartnerBy", name="partner"),
-            lambda rows, _: {"by": {"handle": rows.partner.handle}},
-        ),
-        "Query.perkKinds": plain("{ perkKinds { kind } }"),
-        "Query.partners": plain("{ partners { nodes { id } } }"),
-        "Query.consents": plain("{ consents { id } }"),
-        "Query.redemption": fresh("query($id: ID!) { redemption(id: $id) { id } }", redeemed_once),
-        "Query.redemptions": about(
-            "query($filter: RedemptionFilter) { redemptions(filter: $filter) { nodes { id } } }",
-            lambda rows, _: {"filter": {"perk": perk_id(rows)}},
-        ),
-        "Query.ruleKinds": plain("{ ruleKinds { kind } }"),
-        "Query.policyDryRun": about(
-            "query($perk: PerkBy!) { policyDryRun(perk: $perk, rules: []) { members } }",
-            lambda rows, _: {"perk": {"id": perk_id(rows)}},
-        ),
-        "Query.reviews": plain("{ reviews { nodes { id } } }"),
-        "Mutation.closeReview": fresh(command("closeReview", "CloseReviewInput", ERRORS), to_close),
-        "Query.auditEntries": plain("{ auditEntries { nodes { id } } }"),
-        "Mutation.claimPerk": about(
-            command("claimPerk", "ClaimPerkInput", ERRORS),
-            given(
-                lambda rows, caller: {
-                    "perk": {"id": perk_id(rows)},
-                    "member": whom(rows, caller),
-                    "idempotencyKey": unique(),
-                }
+    return (
+        service_samples()
+        | webhook_samples()
+        | {
+            "Query.viewer": plain("{ viewer { kind } }"),
+            "Query.node": about("query($id: ID!) { node(id: $id) { id } }", lambda rows, _: {"id": perk_id(rows)}),
+            "Query.me": plain("{ me { id } }"),
+            "Query.member": about(
+                "query($by: MemberBy!) { member(by: $by) { id } }",
+                lambda rows, caller: {"by": whom(rows, caller) or {"alias": rows.alias}},
             ),
-        ),
-        "Mutation.confirmHold": fresh(command("confirmHold", "ConfirmHoldInput", ERRORS), to_confirm),
-        "Mutation.extendHold": fresh(command("extendHold", "ExtendHoldInput", ERRORS), to_release),
-        "Mutation.releaseHold": fresh(command("releaseHold", "ReleaseHoldInput", ERRORS), to_release),
-        "Mutation.joinWaitlist": to_wait(command("joinWaitlist", "JoinWaitlistInput", ERRORS)),
-        "Mutation.leaveWaitlist": fresh(command("leaveWaitlist", "LeaveWaitlistInput", ERRORS), to_leave),
-        "Query.waitlistEntries": fresh("{ waitlistEntries { nodes { id } } }", waited_once),
-        "Mutation.reverseRedemption": fresh(command("reverseRedemption", "ReverseRedemptionInput", ERRORS), to_reverse),
-        "Mutation.chooseDelivery": fresh(command("chooseDelivery", "ChooseDeliveryInput", ERRORS), to_choose),
-        "Mutation.updateFulfilment": fresh(command("updateFulfilment", "UpdateFulfilmentInput", ERRORS), to_fulfil),
-        "Mutation.checkIn": fresh(command("checkIn", "CheckInInput", ERRORS), to_check_in),
-        "Mutation.createPass": about(command("createPass", "CreatePassInput", ERRORS), given(lambda _, __: {})),
-        "Query.consentsGiven": plain("{ consentsGiven { nodes { alias } } }"),
-        "Query.disclosures": about(
-            "query($member: MemberBy) { disclosures(member: $member) { pageInfo { hasNextPage } } }",
-            lambda rows, caller: {"member": whom(rows, caller)},
-        ),
-        "Query.client": fresh("query($id: ID!) { client(id: $id) { id } }", one_client),
-        "Query.clients": about(
-            "query($partner: PartnerBy) { clients(partner: $partner) { pageInfo { hasNextPage } } }",
-            lambda rows, caller: {
-                "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None
-            },
-        ),
-        "Mutation.createPartner": about(
-            command("createPartner", "CreatePartnerInput"),
-            given(lambda _, __: {"handle": f"brand-{unique()[:12]}", "name": "A brand", "kind": "OTHER"}),
-        ),
-        "Mutation.suspendPartner": fresh(command("suspendPartner", "PartnerInput"), any_partner),
-        "Mutation.reinstatePartner": fresh(command("reinstatePartner", "PartnerInput"), any_partner),
-        "Mutation.transferPartner": fresh(command("transferPartner", "TransferPartnerInput"), to_transfer),
-        "Mutation.transferMember": fresh(command("transferMember", "TransferMemberInput"), to_carry_over),
-        "Mutation.createClient": about(
-            command("createClient", "CreateClientInput"),
-            given(
-                lambda rows, caller: {
-                    "name": "A client",
-                    "scopes": ["clients:manage"],
-                    "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None,
-                }
+            "Query.eligibility": about(
+                "query($perk: PerkBy!, $member: MemberBy) { "
+                f"eligibility(perk: $perk, member: $member) {{ {DECISION} }} }}",
+                lambda rows, caller: {"perk": {"id": perk_id(rows)}, "member": whom(rows, caller)},
             ),
-        ),
-        "Mutation.updateClient": fresh(command("updateClient", "UpdateClientInput"), on_client(name="Another name")),
-        "Mutation.rotateClientSecret": fresh(command("rotateClientSecret", "RotateClientSecretInput"), on_client()),
-        "Mutation.disableClient": fresh(command("disableClient", "ClientInput"), on_client()),
-        "Mutation.enableClient": fresh(command("enableClient", "ClientInput"), on_client()),
-        "Mutation.revokeApproval": fresh(command("revokeApproval", "RevokeApprovalInput"), to_revoke),
-        "Mutation.createPerk": about(
-            command("createPerk", "CreatePerkInput"),
-            given(
-                lambda rows, caller: {
-                    "handle": f"perk-{unique()[:12]}",
-                    "kind": "SAMPLE",
-                    "title": "A perk",
-                    "timeZone": "UTC",
-                    "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None,
-                }
+            "Query.eligibilities": about(
+                "query($checks: [EligibilityCheckInput!]!) { eligibilities(checks: $checks) "
+                f"{{ error decision {{ {DECISION} }} }} }}",
+                lambda rows, caller: {"checks": [{"perk": {"id": perk_id(rows)}, "member": whom(rows, caller)}]},
             ),
-        ),
-        "Mutation.updatePerk": about(
-            command("updatePerk", "UpdatePerkInput"),
-            given(lambda rows, _: {"perk": {"id": perk_id(rows)}, "title": "A perk"}),
-        ),
-        "Mutation.publishPerk": about(
-            command("publishPerk", "PerkInput"), given(lambda rows, _: {"perk": {"id": perk_id(rows)}})
-        ),
-        "Mutation.pausePerk": fresh(command("pausePerk", "PerkInput"), any_perk),
-        "Mutation.addCodes": fresh(command("addCodes", "AddCodesInput"), to_add_codes),
-        "Mutation.withdrawCodes": fresh(command("withdrawCodes", "WithdrawCodesInput"), to_withdraw_codes),
-        "Mutation.grantAccess": to_grant(command("grantAccess", "GrantAccessInput", ERRORS)),
-        "Mutation.useAccess": fresh(command("useAccess", "UseAccessInput", ERRORS), to_use),
-        "Mutation.revokeAccess": fresh(command("revokeAccess", "RevokeAccessInput", ERRORS), to_revoke_access),
-        "Query.accessGrants": about_rights(
-            "query($filter: AccessFilter) { accessGrants(filter: $filter) { nodes { id } } }"
-        ),
-        "Mutation.enrolMember": about(
-            command("enrolMember", "EnrolMemberInput"), given(lambda _, __: {"externalId": unique()})
-        ),
-        "Mutation.exportMember": about(
-            command("exportMember", "ExportMemberInput"),
-            given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}}),
-        ),
-        "Mutation.eraseMember": about(
-            command("eraseMember", "EraseMemberInput"),
-            given(lambda rows, _: {"member": {"externalId": "nobody of this name"}}),
-        ),
-        "Mutation.assignTier": about(
-            command("assignTier", "AssignTierInput"),
-            given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}, "tier": "gold"}),
-        ),
-        "Mutation.grantConsent": about(
-            command("grantConsent", "GrantConsentInput"),
-            given(lambda rows, caller: {"partner": {"handle": rows.partner.handle}, "member": whom(rows, caller)}),
-        ),
-        "Mutation.withdrawConsent": about_consent(command("withdrawConsent", "WithdrawConsentInput")),
-        "Subscription.perkAvailability": about(
-            "subscription($perk: PerkBy!) { perkAvailability(perk: $perk) { perk } }",
-            lambda rows, _: {"perk": {"id": perk_id(rows)}},
-        ),
-        "Subscription.holdState": fresh("subscription($id: ID!) { holdState(hold: $id) { id } }", held_once),
-        "Subscription.waitlistPosition": fresh(
-            "subscription($id: ID!) { waitlistPosition(entry: $id) { id } }", waited_once
-        ),
-        "Subscription.serviceThread": fresh(
-            "subscription($id: ID!) { serviceThread(request: $id) { id } }", requested_once
-        ),
-    }
+            "Query.perk": about(
+                "query" + NAMED.format(kind="PerkBy", name="perk"), lambda rows, _: {"by": {"id": perk_id(rows)}}
+            ),
+            "Query.perks": about(
+                "query($filter: PerkFilter) { perks(filter: $filter) { nodes { id } } }",
+                lambda rows, _: {"filter": {"partner": f"partner_{rows.partner.id.hex}"}},
+            ),
+            "Query.partner": about(
+                "query" + NAMED.format(kind="PartnerBy", name="partner"),
+                lambda rows, _: {"by": {"handle": rows.partner.handle}},
+            ),
+            "Query.perkKinds": plain("{ perkKinds { kind } }"),
+            "Query.partners": plain("{ partners { nodes { id } } }"),
+            "Query.consents": plain("{ consents { id } }"),
+            "Query.redemption": fresh("query($id: ID!) { redemption(id: $id) { id } }", redeemed_once),
+            "Query.redemptions": about(
+                "query($filter: RedemptionFilter) { redemptions(filter: $filter) { nodes { id } } }",
+                lambda rows, _: {"filter": {"perk": perk_id(rows)}},
+            ),
+            "Query.ruleKinds": plain("{ ruleKinds { kind } }"),
+            "Query.policyDryRun": about(
+                "query($perk: PerkBy!) { policyDryRun(perk: $perk, rules: []) { members } }",
+                lambda rows, _: {"perk": {"id": perk_id(rows)}},
+            ),
+            "Query.reviews": plain("{ reviews { nodes { id } } }"),
+            "Mutation.closeReview": fresh(command("closeReview", "CloseReviewInput", ERRORS), to_close),
+            "Query.auditProof": fresh("query($id: ID!) { auditProof(redemptionId: $id) { index } }", logged_once),
+            "Query.auditCheckpoint": fresh("{ auditCheckpoint { size } }", nothing_but_logged),
+            "Subscription.auditEntry": fresh("subscription { auditEntry(fromIndex: 0) { index } }", nothing_but_logged),
+            "Query.statement": about(
+                "query($month: String!, $partner: PartnerBy) { statement(month: $month, partner: $partner) { month } }",
+                lambda rows, _: {
+                    "month": f"{rows.partner.created_at:%Y-%m}",
+                    "partner": {"id": f"partner_{rows.partner.id.hex}"},
+                },
+            ),
+            "Query.auditEntries": plain("{ auditEntries { nodes { id } } }"),
+            "Mutation.claimPerk": about(
+                command("claimPerk", "ClaimPerkInput", ERRORS),
+                given(
+                    lambda rows, caller: {
+                        "perk": {"id": perk_id(rows)},
+                        "member": whom(rows, caller),
+                        "idempotencyKey": unique(),
+                    }
+                ),
+            ),
+            "Mutation.confirmHold": fresh(command("confirmHold", "ConfirmHoldInput", ERRORS), to_confirm),
+            "Mutation.extendHold": fresh(command("extendHold", "ExtendHoldInput", ERRORS), to_release),
+            "Mutation.releaseHold": fresh(command("releaseHold", "ReleaseHoldInput", ERRORS), to_release),
+            "Mutation.joinWaitlist": to_wait(command("joinWaitlist", "JoinWaitlistInput", ERRORS)),
+            "Mutation.leaveWaitlist": fresh(command("leaveWaitlist", "LeaveWaitlistInput", ERRORS), to_leave),
+            "Query.waitlistEntries": fresh("{ waitlistEntries { nodes { id } } }", waited_once),
+            "Mutation.reverseRedemption": fresh(
+                command("reverseRedemption", "ReverseRedemptionInput", ERRORS), to_reverse
+            ),
+            "Mutation.chooseDelivery": fresh(command("chooseDelivery", "ChooseDeliveryInput", ERRORS), to_choose),
+            "Mutation.updateFulfilment": fresh(command("updateFulfilment", "UpdateFulfilmentInput", ERRORS), to_fulfil),
+            "Mutation.checkIn": fresh(command("checkIn", "CheckInInput", ERRORS), to_check_in),
+            "Mutation.createPass": about(command("createPass", "CreatePassInput", ERRORS), given(lambda _, __: {})),
+            "Query.consentsGiven": plain("{ consentsGiven { nodes { alias } } }"),
+            "Query.disclosures": about(
+                "query($member: MemberBy) { disclosures(member: $member) { pageInfo { hasNextPage } } }",
+                lambda rows, caller: {"member": whom(rows, caller)},
+            ),
+            "Query.client": fresh("query($id: ID!) { client(id: $id) { id } }", one_client),
+            "Query.clients": about(
+                "query($partner: PartnerBy) { clients(partner: $partner) { pageInfo { hasNextPage } } }",
+                lambda rows, caller: {
+                    "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None
+                },
+            ),
+            "Mutation.createPartner": about(
+                command("createPartner", "CreatePartnerInput"),
+                given(lambda _, __: {"handle": f"brand-{unique()[:12]}", "name": "A brand", "kind": "OTHER"}),
+            ),
+            "Mutation.suspendPartner": fresh(command("suspendPartner", "PartnerInput"), any_partner),
+            "Mutation.reinstatePartner": fresh(command("reinstatePartner", "PartnerInput"), any_partner),
+            "Mutation.transferPartner": fresh(command("transferPartner", "TransferPartnerInput"), to_transfer),
+            "Mutation.transferMember": fresh(command("transferMember", "TransferMemberInput"), to_carry_over),
+            "Mutation.createClient": about(
+                command("createClient", "CreateClientInput"),
+                given(
+                    lambda rows, caller: {
+                        "name": "A client",
+                        "scopes": ["clients:manage"],
+                        "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None,
+                    }
+                ),
+            ),
+            "Mutation.updateClient": fresh(
+                command("updateClient", "UpdateClientInput"), on_client(name="Another name")
+            ),
+            "Mutation.rotateClientSecret": fresh(command("rotateClientSecret", "RotateClientSecretInput"), on_client()),
+            "Mutation.disableClient": fresh(command("disableClient", "ClientInput"), on_client()),
+            "Mutation.enableClient": fresh(command("enableClient", "ClientInput"), on_client()),
+            "Mutation.revokeApproval": fresh(command("revokeApproval", "RevokeApprovalInput"), to_revoke),
+            "Mutation.createPerk": about(
+                command("createPerk", "CreatePerkInput"),
+                given(
+                    lambda rows, caller: {
+                        "handle": f"perk-{unique()[:12]}",
+                        "kind": "SAMPLE",
+                        "title": "A perk",
+                        "timeZone": "UTC",
+                        "partner": {"handle": rows.partner.handle} if caller.kind is CallerKind.STAFF else None,
+                    }
+                ),
+            ),
+            "Mutation.updatePerk": about(
+                command("updatePerk", "UpdatePerkInput"),
+                given(lambda rows, _: {"perk": {"id": perk_id(rows)}, "title": "A perk"}),
+            ),
+            "Mutation.publishPerk": about(
+                command("publishPerk", "PerkInput"), given(lambda rows, _: {"perk": {"id": perk_id(rows)}})
+            ),
+            "Mutation.pausePerk": fresh(command("pausePerk", "PerkInput"), any_perk),
+            "Mutation.addCodes": fresh(command("addCodes", "AddCodesInput"), to_add_codes),
+            "Mutation.withdrawCodes": fresh(command("withdrawCodes", "WithdrawCodesInput"), to_withdraw_codes),
+            "Mutation.grantAccess": to_grant(command("grantAccess", "GrantAccessInput", ERRORS)),
+            "Mutation.useAccess": fresh(command("useAccess", "UseAccessInput", ERRORS), to_use),
+            "Mutation.revokeAccess": fresh(command("revokeAccess", "RevokeAccessInput", ERRORS), to_revoke_access),
+            "Query.accessGrants": about_rights(
+                "query($filter: AccessFilter) { accessGrants(filter: $filter) { nodes { id } } }"
+            ),
+            "Mutation.enrolMember": about(
+                command("enrolMember", "EnrolMemberInput"), given(lambda _, __: {"externalId": unique()})
+            ),
+            "Mutation.exportMember": about(
+                command("exportMember", "ExportMemberInput"),
+                given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}}),
+            ),
+            "Mutation.eraseMember": about(
+                command("eraseMember", "EraseMemberInput"),
+                given(lambda rows, _: {"member": {"externalId": "nobody of this name"}}),
+            ),
+            "Mutation.assignTier": about(
+                command("assignTier", "AssignTierInput"),
+                given(lambda rows, _: {"member": {"id": f"member_{rows.member.id.hex}"}, "tier": "gold"}),
+            ),
+            "Mutation.grantConsent": about(
+                command("grantConsent", "GrantConsentInput"),
+                given(lambda rows, caller: {"partner": {"handle": rows.partner.handle}, "member": whom(rows, caller)}),
+            ),
+            "Mutation.withdrawConsent": about_consent(command("withdrawConsent", "WithdrawConsentInput")),
+            "Subscription.perkAvailability": about(
+                "subscription($perk: PerkBy!) { perkAvailability(perk: $perk) { perk } }",
+                lambda rows, _: {"perk": {"id": perk_id(rows)}},
+            ),
+            "Subscription.holdState": fresh("subscription($id: ID!) { holdState(hold: $id) { id } }", held_once),
+            "Subscription.waitlistPosition": fresh(
+                "subscription($id: ID!) { waitlistPosition(entry: $id) { id } }", waited_once
+            ),
+            "Subscription.serviceThread": fresh(
+                "subscription($id: ID!) { serviceThread(request: $id) { id } }", requested_once
+            ),
+        }
+    )
+
+
+async def logged_once(club: Club, rows: Rows) -> dict[str, Any]:
+    """A redemption that has its place in the log."""
+    given = {"id": await new_redemption(club, rows)}
+    return given | await nothing_but_logged(club, rows)
+
+
+async def nothing_but_logged(club: Club, _: Rows) -> dict[str, Any]:
+    """No variables, about a log that is not empty."""
+    await sequencer_on(club.database, club.keys).carry_over()
+    return {}
 
 
 async def new_review(club: Club, rows: Rows) -> str:
@@ -612,4 +765,5 @@ async def node_ids(club: Club, rows: Rows) -> dict[str, str]:
         "AuditEntry": f"entry_{entry['id'].hex}",
         "AccessGrant": await new_right(club, rows),
         "Review": await new_review(club, rows),
+        "WebhookEndpoint": endpoint_id(await new_endpoint(club, rows)),
     }

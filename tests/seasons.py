@@ -87,7 +87,7 @@ class Season:
 
     async def statement(self, month: str, now: datetime) -> Statement:
         async with self.club.database.connection() as connection:
-            return await make_statement(connection, month, now, id=self.partner.id)
+            return await make_statement(connection, STAFF, month, now, id=self.partner.id)
 
     async def leaves(self) -> list[bytes]:
         """What the log will hold of the partner, in the order it was written."""

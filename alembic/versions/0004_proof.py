@@ -5,8 +5,6 @@ Down again loses endpoints, exports and the witnesses' words; members that were 
 
 from pathlib import Path
 
-from pathlib import Path
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -37,11 +35,11 @@ BEGIN
   END LOOP;
 END $$
 """
-FUNCTIONS = Path(__file__).parent.parent / "sql" / "0004_erasure.sql"
-FORMER_FUNCTIONS = FUNCTIONS.with_name("0003_scarce.sql")
+SQL = Path(__file__).parent.parent / "sql"
+FUNCTIONS = (SQL / "0004_erasure.sql", SQL / "0004_confirm.sql")
+FORMER_FUNCTIONS = SQL / "0003_scarce.sql"
+REPLACED = ("record_audit", "confirm_hold")
 MEMBER_STATES = ("ACTIVE", "SUSPENDED")
-CONFIRM = Path(__file__).parent.parent / "sql" / "0004_confirm.sql"
-FORMER_CONFIRM = CONFIRM.with_name("0003_scarce.sql")
 
 
 def member_states(*names: str) -> None:
@@ -51,13 +49,8 @@ def member_states(*names: str) -> None:
 
 
 def statements_of(file: Path) -> list[str]:
-    """The file's statements."""
-    return file.read_text(encoding="utf-8").split("-- §\n")
-
-
-def statements_of(file: Path) -> list[str]:
     """The statements of a file, which are separated by lines of `-- §`."""
-    return file.read_text().split("-- §\n")
+    return file.read_text(encoding="utf-8").split("-- §\n")
 
 
 def upgrade() -> None:
@@ -159,7 +152,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_message_due",
         "webhook_message",
-        ["endpoint_id", "due_at"],
+        ["endpoint_id", "due_at", "index"],
         unique=False,
         postgresql_where=sa.text("state = 'PENDING'"),
     )
@@ -253,8 +246,6 @@ def upgrade() -> None:
     op.alter_column("log_head", "origin", server_default=None)
     op.execute("UPDATE log_head SET origin = split_part(checkpoint, chr(10), 1)")
     op.execute(FILL_NODES)
-    for statement in statements_of(CONFIRM):
-        op.get_bind().exec_driver_sql(statement)
     op.drop_index("ix_reversal_perk", table_name="reversal")
     op.create_index("ix_reversal_month", "reversal", ["perk_id", "reversed_at"], unique=False)
     op.create_index("ix_redemption_month", "redemption", ["perk_id", "confirmed_at"], unique=False)
@@ -267,8 +258,9 @@ def upgrade() -> None:
         postgresql_with={"autosummarize": True},
     )
     member_states(*MEMBER_STATES, "ERASED")
-    for statement in statements_of(FUNCTIONS):
-        op.get_bind().exec_driver_sql(statement)
+    for file in FUNCTIONS:
+        for statement in statements_of(file):
+            op.get_bind().exec_driver_sql(statement)
     op.add_column("member", sa.Column("erased_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
         "ix_member_erased",
@@ -284,11 +276,9 @@ def downgrade() -> None:
     op.drop_index("ix_redemption_month", table_name="redemption")
     op.drop_index("ix_reversal_month", table_name="reversal")
     op.create_index("ix_reversal_perk", "reversal", ["perk_id"], unique=False)
-    [former] = [one for one in statements_of(FORMER_CONFIRM) if one.startswith("CREATE FUNCTION confirm_hold(")]
-    op.get_bind().exec_driver_sql(former.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
     for statement in statements_of(FORMER_FUNCTIONS):
-        if "CREATE FUNCTION record_audit(" in statement:
-            op.get_bind().exec_driver_sql(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+        if statement.startswith(tuple(f"CREATE FUNCTION {name}(" for name in REPLACED)):
+            op.get_bind().exec_driver_sql(statement.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
     op.execute("UPDATE member SET state = 'SUSPENDED' WHERE state = 'ERASED'")
     member_states(*MEMBER_STATES)
     op.drop_index("ix_member_erased", table_name="member")

@@ -17,6 +17,7 @@ from gateway.auditing.files import Unsound
 from gateway.auditing.waits import Waits
 from partners.tables import Bearer
 
+UTC_ZONE = ZoneInfo("UTC")
 HOLD = "HOLD:"
 HOLD_LIFE_MAX = timedelta(days=31)
 """Longer than any hold lives: what an older log says of confirmations does not tell whose hold ended."""
@@ -53,7 +54,7 @@ class Window:
 
     since: datetime | None = None
     until: datetime | None = None
-    zone: ZoneInfo = ZoneInfo("UTC")
+    zone: ZoneInfo = UTC_ZONE
     partner: str | None = None
 
 
@@ -85,7 +86,7 @@ class Figures:
         self.entries += 1
         try:
             entry: dict[str, Any] = orjson.loads(leaf)
-            at, action, partner = entry["at"], entry["action"], entry.get("partner")
+            at, action, partner, perk = entry["at"], entry["action"], entry.get("partner"), entry.get("perk")
             inside = self._since <= at < self._until
             waited = self._waited(entry, at) if action in FOLLOWED else None
             changes = list(changes_of(entry)) if inside else []
@@ -98,8 +99,8 @@ class Figures:
         self.last_index = index
         for tally in self._tallies(entry, at):
             tally.counts.update(dict(changes))
-        if waited is not None:
-            for tally in (self.total, self.partners[partner], self.perks[partner, entry["perk"]]):
+        if waited is not None and partner is not None and perk is not None:
+            for tally in (self.total, self.partners[partner], self.perks[partner, perk]):
                 tally.waits.add(waited)
 
     def _tallies(self, entry: dict[str, Any], at: str) -> Iterator[Tally]:
@@ -175,5 +176,12 @@ def changes_of(entry: dict[str, Any]) -> Iterator[Change]:
 def sums(count: str, units: str, amount: str, entry: dict[str, Any]) -> Iterator[Change]:
     """One, its units and its amount. An entry of version 1 was of one unit and no amount."""
     yield count, 1
-    yield units, entry["units"] if "units" in entry else 1
-    yield amount, entry.get("amount") or 0
+    yield units, whole_number(entry.get("units", 1))
+    yield amount, whole_number(entry.get("amount") or 0)
+
+
+def whole_number(count: Any) -> int:
+    """A count as a leaf has it; ValueError for what is none."""
+    if type(count) is not int or count < 0:
+        raise ValueError(count)
+    return count

@@ -198,6 +198,21 @@ def id_of(fields: dict[str, Any]) -> bytes:
     return bytes.fromhex(text.replace("-", ""))
 
 
+def continued_logs(export: Export) -> list[tuple[int, Checkpoint]]:
+    """The logs that this one goes on from, as it says itself: the place of the entry, and the last checkpoint.
+
+    NoteInvalid, Unsound and OSError of what can't be read.
+    """
+    found: list[tuple[int, Checkpoint]] = []
+    if export.has_entries:
+        for index, leaf in enumerate(next(export.blocks(), [])):
+            fields = fields_of(leaf)
+            if fields is None or fields["action"] != CONTINUED:
+                break
+            found.append((index, Checkpoint.parse(note_text(continued_note(fields)))))
+    return found
+
+
 def continued_note(fields: dict[str, Any]) -> str:
     """The last checkpoint of the older log, a signed note, in the entry that continues it."""
     note = fields.get("checkpoint")

@@ -7,7 +7,7 @@ import typer
 
 from gateway.commands import AsJson, on_service, operator, show
 from gateway.log_export import Exported, export_log, export_tiles
-from gateway.new_log import NewLog, start_new_log
+from gateway.new_log import NewLog, begin_new_log
 from gateway.sequencer import sequencer_of
 from partners.log_keys import read_verifiers
 from partners.notes import Verifier, verifier_of
@@ -56,7 +56,7 @@ def print_key() -> None:
 
 
 @app.command("new-log")
-def begin_new_log(
+def start_new_log(
     origin: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Default: the old name with /2, /3, … at its end.", show_default=False),
@@ -67,7 +67,7 @@ def begin_new_log(
     holds the last checkpoint of the old log."""
 
     async def work(service: "Service") -> NewLog:
-        return await start_new_log(sequencer_of(service), origin, operator())
+        return await begin_new_log(sequencer_of(service), origin, operator())
 
     done = on_service(work)
     if as_json:

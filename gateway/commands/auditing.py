@@ -7,8 +7,11 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from gateway.auditing.files import open_export, read_note
+from gateway.auditing.consistency import compare
+from gateway.auditing.files import Unsound, open_export, read_note
 from gateway.auditing.fsck import Report, check_export
+from gateway.auditing.mirror import mirror_log
+from gateway.auditing.sources import Address, Folder, Source
 from gateway.auditing.verify import verify_proof
 from gateway.commands import AsJson, show
 from gateway.commands.nouns import Nouns
@@ -27,6 +30,8 @@ class Audit(Nouns):
         "export": "gateway.commands.audit:export_audit",
         "key": "gateway.commands.audit:print_key",
         "new-log": "gateway.commands.audit:start_new_log",
+        "names": "gateway.commands.auditing_report:name_audit",
+        "report": "gateway.commands.auditing_report:report_audit",
     }
 
 
@@ -48,6 +53,7 @@ Keys = Annotated[
         "--key", metavar="VERIFIER", help="A key of the log, from `perks audit key`; repeatable.", show_default=False
     ),
 ]
+HashesOnly = Annotated[bool, typer.Option("--hashes-only", help="Tiles of hashes alone, as a public mirror has them.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when all is well.")]
 
 
@@ -56,9 +62,7 @@ def check_audit(
     export: Export,
     checkpoint: Beside = None,
     key: Keys = None,
-    hashes_only: Annotated[
-        bool, typer.Option("--hashes-only", help="Tiles of hashes alone, as a public mirror has them.")
-    ] = False,
+    hashes_only: HashesOnly = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -104,6 +108,80 @@ def verify_audit(
             report = check_export(export, verifiers or [own_key(export.checkpoint)])
             told = "entries, all and unaltered, signed by {}"
     end(report, told, as_json=as_json, quiet=quiet)
+
+
+@app.command("consistency")
+def compare_audit(
+    older: Annotated[Path, typer.Argument(metavar="OLD", help="A checkpoint kept from before, or an export.")],
+    newer: Annotated[Path, typer.Argument(metavar="NEW", help="The newer export.")],
+    key: Keys = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VERIFIER", help="A witness that must have cosigned OLD; repeatable.", show_default=False),
+    ] = None,
+    quorum: Annotated[
+        int | None, typer.Option(help="How many of the witnesses are enough. Default: all.", min=1, show_default=False)
+    ] = None,
+    hashes_only: HashesOnly = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check that a log begins with what it was once: nothing rewritten, cut off or rolled back."""
+    witnesses = checked_keys(witness, "--witness")
+    if quorum is not None and quorum > len(witnesses):
+        raise BadInput(f"--quorum: only {len(witnesses)} of --witness are given")
+    with reading():
+        found = compare(older, newer, checked_keys(key), witnesses, quorum, hashes_only=hashes_only)
+    before, now = found.older, found.newer
+    told = (
+        f"sound: {now.origin} of {now.size} entries begins with {before.size} of {before.origin}"
+        if now and before
+        else ""
+    )
+    figures = {
+        "sound": found.fault is None,
+        "older": before and before.size,
+        "newer": now and now.size,
+        "fault": found.fault,
+    }
+    finish(figures, [told], found.fault and f"not sound: {found.fault}", as_json=as_json, quiet=quiet)
+
+
+@app.command("mirror")
+def mirror_audit(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The address of a log, as https://…/log/, or a folder of tiles.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The mirror, made if it is not there.")],
+    key: Keys = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with a token of staff with audit:read, for entries.", show_default=False)
+    ] = None,
+    hashes_only: Annotated[bool, typer.Option("--hashes-only", help="Leave the entries; needs no token.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy what is new of a log, proving each file; a past that differs from what was seen is refused."""
+    verifiers = checked_keys(key)
+    figures: dict[str, Any] = {"sound": False, "entries": None, "before": None, "files": None, "fault": None}
+    lines: list[str] = []
+    with reading():
+        token = token_file.read_text("utf-8").strip() if token_file else None
+        try:
+            done = mirror_log(opened(source, token), folder, verifiers, hashes_only=hashes_only)
+        except (Unsound, NoteInvalid) as fault:
+            figures["fault"] = str(fault)
+        else:
+            signed = done.checkpoint
+            figures |= {"sound": True, "entries": signed.size, "before": done.before, "files": done.files}
+            lines = [f"sound: {signed.size} entries of {signed.origin}, {signed.size - done.before} of them new"]
+            lines += [f"believed at first sight, compare it: {one}" for one in done.believed]
+    finish(figures, lines, figures["fault"] and f"refused: {figures['fault']}", as_json=as_json, quiet=quiet)
+
+
+def opened(source: str, token: str | None) -> Source:
+    """A folder or an address."""
+    return Address(source, token) if "://" in source else Folder(Path(source))
 
 
 def end(report: Report, told: str, *, as_json: bool, quiet: bool) -> None:

@@ -13,10 +13,11 @@ from sqlmodel import select
 from auth.keys import KeyRing
 from gateway.commands import AsJson, show
 from gateway.database import Database, open_database
+from gateway.high_water import high_water_of
 from gateway.migrations import newest, require_migrated
 from gateway.running import addressed, reaching_database
 from gateway.settings import Settings, SettingsInvalid
-from partners import tables
+from partners import sequencing, tables
 from partners.errors import PerksError
 from partners.keys import Keys
 from partners.laws import check_laws
@@ -68,6 +69,7 @@ async def examine(settings: Settings) -> list[Finding]:
             findings += [
                 await finding("programme", find_programme(database, settings)),
                 await finding("keys", open_keys(database, secret, now)),
+                await finding("log", look_at_log(database, settings, now)),
                 *await find_broken_laws(database, settings.keys, now),
             ]
         return findings
@@ -121,6 +123,15 @@ async def open_keys(database: Database, secret: bytes, now: datetime) -> str:
     ring = KeyRing(database.sessions, secret)
     await ring.load(now)
     return f"{len(ring.jwks['keys'])} for tokens, which the secret opens"
+
+
+async def look_at_log(database: Database, settings: Settings, now: datetime) -> str:
+    """Whether the log still begins with what was signed last on this host, and can be signed again."""
+    mark = high_water_of(settings, database)
+    known = await mark.known()
+    async with database.connection() as connection:
+        await sequencing.examine(connection, settings.keys, known)
+    return "nothing was signed on this host yet" if known is None else f"goes on from the {known.size} signed here last"
 
 
 async def find_broken_laws(database: Database, keys: Keys, now: datetime) -> list[Finding]:

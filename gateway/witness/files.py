@@ -1,6 +1,8 @@
 """Files that are whole and on the disk, or not there: what a witness signs for must survive the power going out."""
 
+import fcntl
 import os
+from io import BufferedWriter
 from pathlib import Path
 
 
@@ -38,3 +40,33 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+class Turn:
+    """A file that one process at a time can have, for as long as it likes or lives."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._held: BufferedWriter | None = None
+
+    def take(self) -> bool:
+        """Whether this process has it now; also where no file can be made, so that somebody does the work."""
+        if self._held is None:
+            try:
+                make_folder(self._file.parent)
+                held = self._file.open("ab")
+            except OSError:
+                return True
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.close()
+                return False
+            self._held = held
+        return True
+
+    def give_back(self) -> None:
+        """Lets another one have it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None

@@ -8,7 +8,7 @@ from asyncpg import Connection
 from partners.errors import Unavailable
 from partners.keys import Keys
 from partners.laws.checks import Check, Finding, find, snapshot
-from partners.log_keys import first_key, open_seed
+from partners.log_keys import open_seed, require_own
 from partners.merkle import CompactRange, Node
 from partners.notes import NoteInvalid, Verifier, open_checkpoint, verifier_of
 
@@ -67,7 +67,7 @@ async def check_log(connection: "Connection[Any]", keys: Keys, now: datetime) ->
     async with snapshot(connection):
         findings = await find(connection, CHECKS, now)
         tree = await grow_again(connection)
-        fault = await head_fault(connection, tree, keys, now)
+        fault = await head_fault(connection, tree, keys)
         nodes = await count_node_faults(connection, tree.completed)
     if fault is not None:
         findings.append(Finding(7, "head_differs", fault, 1, ("1",)))
@@ -85,7 +85,7 @@ async def grow_again(connection: "Connection[Any]") -> CompactRange:
     return tree
 
 
-async def head_fault(connection: "Connection[Any]", tree: CompactRange, keys: Keys, now: datetime) -> str | None:
+async def head_fault(connection: "Connection[Any]", tree: CompactRange, keys: Keys) -> str | None:
     """Why the log's head is not the signed tree of its leaves; a log without leaves needs none."""
     head = await connection.fetchrow("SELECT origin, size, frontier, checkpoint FROM log_head WHERE size > 0")
     if head is None:
@@ -93,7 +93,7 @@ async def head_fault(connection: "Connection[Any]", tree: CompactRange, keys: Ke
     if (head["size"], head["frontier"]) != (tree.size, tree.frontier):
         return f"the head of {head['size']} leaves is not that of the log's {tree.size}"
     try:
-        verifiers = await trusted_verifiers(connection, head["origin"], head["checkpoint"], keys, now)
+        verifiers = await trusted_verifiers(connection, head["origin"], head["checkpoint"], keys)
         signed = open_checkpoint(head["checkpoint"], *verifiers)
     except (NoteInvalid, Unavailable) as fault:
         return f"the head's checkpoint can't be trusted: {fault}"
@@ -102,13 +102,11 @@ async def head_fault(connection: "Connection[Any]", tree: CompactRange, keys: Ke
     return None
 
 
-async def trusted_verifiers(
-    connection: "Connection[Any]", origin: str, checkpoint: str, keys: Keys, now: datetime
-) -> list[Verifier]:
+async def trusted_verifiers(connection: "Connection[Any]", origin: str, checkpoint: str, keys: Keys) -> list[Verifier]:
     """Of every key of the log, made from what is sealed: its verifier key beside it could be anybody's."""
     rows = await connection.fetch("SELECT label, sealed FROM log_key WHERE origin = $1", origin)
     if not rows:
-        first_key(keys, origin, checkpoint, now)
+        require_own(keys, origin, checkpoint)
         return [verifier_of(origin, keys.log)]
     return [verifier_of(origin, open_seed(keys, row["label"], row["sealed"])) for row in rows]
 
@@ -117,5 +115,5 @@ async def count_node_faults(connection: "Connection[Any]", completed: list[Node]
     """How many nodes of the log are missing, wrong or too many."""
     rows = await connection.fetch("SELECT level, index, hash FROM log_node")
     stored = {(row["level"], row["index"]): row["hash"] for row in rows}
-    wrong = sum(stored.pop((node.level, node.index), None) != node.hash for node in completed)
+    wrong: int = sum(stored.pop((node.level, node.index), None) != node.hash for node in completed)
     return wrong + len(stored)

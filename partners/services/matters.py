@@ -67,8 +67,8 @@ async def lock_request(session: AsyncSession, asked: Asked, *, moves_units: bool
     row = (await session.execute(locked.execution_options(populate_existing=True))).one_or_none()
     if row is None:
         raise NotFound("no such service request")
-    thread_row: tables.Thread = row[1]
-    return Matter(*row, answered=thread_row.answered_at is not None, solved=thread_row.solved_at is not None)
+    found, its_thread, its_perk = row
+    return Matter(found, its_thread, its_perk, its_thread.answered_at is not None, its_thread.solved_at is not None)
 
 
 async def barred(session: AsyncSession, matter: Matter, step: Step, asked: Asked) -> list[Refusal]:

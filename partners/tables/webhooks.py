@@ -86,7 +86,13 @@ class WebhookMessage(SQLModel, table=True):
         one_of("state", MessageState),
         sa.PrimaryKeyConstraint("endpoint_id", "entry_id"),
         sa.Index("ix_webhook_message_list", "endpoint_id", "told_at", "entry_id"),
-        sa.Index("ix_webhook_message_due", "endpoint_id", "due_at", postgresql_where=sa.text("state = 'PENDING'")),
+        sa.Index(
+            "ix_webhook_message_due",
+            "endpoint_id",
+            "due_at",
+            "index",
+            postgresql_where=sa.text("state = 'PENDING'"),
+        ),
         sa.Index(
             "ix_webhook_message_order", "endpoint_id", "lane", "index", postgresql_where=sa.text("state = 'PENDING'")
         ),

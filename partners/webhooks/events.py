@@ -154,8 +154,9 @@ def types_told(when: When) -> str:
 EXACT = [event for event in EVENTS.values() if event.exactly]
 
 # Of the entry `e`.
-IS_EVENT = f"""(e.outcome = 'DONE' AND e.action IN ({listed(EVENTS)}) AND (NOT starts_with(e.action, 'service.') OR EXISTS (
-  SELECT FROM service_request s WHERE s.id = e.subject_id AND s.submitted_at IS NOT NULL)))"""  # noqa: S608  constants
+IS_EVENT = f"""(e.outcome = 'DONE' AND e.action IN ({listed(EVENTS)})
+  AND (NOT starts_with(e.action, 'service.') OR EXISTS (
+    SELECT FROM service_request s WHERE s.id = e.subject_id AND s.submitted_at IS NOT NULL)))"""
 # Of the entry `e` and the endpoint `p` of its partner.
 IS_WANTED = f"""({IS_EVENT} AND CASE e.action WHEN '{TESTED}' THEN e.subject_id = p.id
   ELSE cardinality(p.actions) = 0 OR e.action = ANY (p.actions) END)"""

@@ -7,19 +7,9 @@ from partners.values import value
 
 MINUTE, HOUR = 60, 3_600
 DELAYS_S = (
-    5,
-    30,
-    2 * MINUTE,
-    10 * MINUTE,
-    30 * MINUTE,
-    HOUR,
-    2 * HOUR,
-    4 * HOUR,
-    8 * HOUR,
-    *(12 * HOUR,) * 2,
-    14 * HOUR,
+    *(5, 30, 2 * MINUTE, 10 * MINUTE, 30 * MINUTE),
+    *(HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 12 * HOUR, 12 * HOUR, 14 * HOUR, 16 * HOUR),
 )
-DELAYS_S += (16 * HOUR,)
 """Seconds before the second attempt, the third, …: about three days in all."""
 ATTEMPTS_MAX = 1 + len(DELAYS_S)
 JITTER = 0.2

@@ -1,5 +1,6 @@
 """A log of as many entries as wanted, written straight into the tables, since making it is not what is measured."""
 
+from hashlib import md5
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +11,9 @@ from partners.notes import Checkpoint, sign_checkpoint
 
 ORIGIN = "perks.example/log"
 BATCH = 250_000
-PARTNERS, PERKS, MEMBERS, STAFF = 100, 1_000, 200_000, 20
+LARGEST, GONE = 0, 99
 LAST_MS, STEP_US = 1_790_000_000_000, 3_000_000
-# One partner has a fifth of all, a few are small; `gone` left after the first hundredth of the log.
+# One partner has a fifth of all, the others a hundredth each; one left after the first hundredth of the log.
 FILL = """
 WITH n AS (
   SELECT n, $2::bigint - (($3 - n) * $4 / 1000)::bigint AS ms, abs(hashint4(n::int)::bigint) AS a,
@@ -57,6 +58,11 @@ SEED = bytes(32)
 def number(kind: int, n: int) -> UUID:
     """The id of the n-th partner (1), perk (2), member (3) or subject (4)."""
     return UUID(f"{kind:08x}-0000-7000-8000-{n:012x}")
+
+
+def client_of(partner: int) -> str:
+    """The client that acts for the n-th partner."""
+    return f"client_{md5(str(partner).encode(), usedforsecurity=False).hexdigest()}"
 
 
 async def write_log(connection: "Connection[Any]", size: int) -> None:

@@ -120,7 +120,7 @@ def test_settings_that_can_not_be_are_told_in_one_line(perks: Perks, monkeypatch
     assert perks("partners", "list").err == "perks: DATABASE_URL: PostgreSQL is the only database, not mysql\n"
     monkeypatch.delenv("PERKS_SECRET")
     done = perks("audit", "key")
-    assert (done.code, done.faults) == (1, ["perks: PERKS_SECRET: the log's key comes from it"])
+    assert (done.code, done.faults) == (1, ["perks: DATABASE_URL, REDIS_URL and PERKS_SECRET are needed where nothing is embedded"])
 
 
 def test_a_database_that_is_not_migrated_is_told_and_migrate_mends_it(perks: Perks) -> None:
@@ -255,6 +255,7 @@ def test_the_doctor_finds_a_sound_database_sound_and_names_each_broken_law(perks
         ["ok", "database:"],
         ["ok", "programme:"],
         ["ok", "keys:"],
+        ["ok", "log:"],
         ["ok", "laws:"],
     ]
     perks.query("UPDATE capacity SET taken = 1")

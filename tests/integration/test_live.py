@@ -216,7 +216,7 @@ async def test_the_news_are_what_was_done_each_name_once(plain: Database, member
         assert grown == size + 2
         found = await live.read_news(connection, size)
         assert found[0] == grown
-        assert sorted(found[1] or ()) == sorted({perk.id, winner.id, hold.id})
+        assert sorted(found[1] or ()) == sorted({live.THE_LOG, perk.id, winner.id, hold.id})
         assert await live.read_news(connection, grown) == (grown, [])
 
 

@@ -1,6 +1,8 @@
 """Statements: what a month was stays what it was, adds up to everything there is, and is what the log says."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -8,9 +10,10 @@ import pytest
 
 from gateway.auditing.figures import Figures, Tally, Window
 from partners.errors import BadInput, NotFound
+from partners.exports import OutOfReach
 from partners.statements import Line, Month, Statement, make_statement
 from partners.tables import Bearer
-from tests.factories import Club
+from tests.factories import STAFF, Club, partner_actor
 from tests.seasons import Season
 
 ZURICH = ZoneInfo("Europe/Zurich")
@@ -112,7 +115,7 @@ async def test_statements_add_up_to_the_tables_and_each_is_what_the_log_says(clu
         whole["back"],
         whole["amount_back"],
     ]
-    for earlier, later in zip(statements, statements[1:], strict=False):
+    for earlier, later in pairwise(statements):
         closing = {one.perk_id: (one.held_after, one.awaited_after) for one in earlier.open}
         opening = {one.perk_id: (one.held_before, one.awaited_before) for one in later.open}
         assert {k: v for k, v in closing.items() if any(v)} == {k: v for k, v in opening.items() if any(v)}
@@ -160,28 +163,45 @@ async def test_lines_name_their_first_and_last_redemption(club: Club) -> None:
     assert line.first.index == place
 
 
-@pytest.mark.parametrize("month", ["", "2026", "2026-13", "2026-00", "26-01", "2026-1", "2026-01-01", "１９９９-01", "0001-01"])
+@pytest.mark.parametrize(
+    "month", ["", "2026", "2026-13", "2026-00", "26-01", "2026-1", "2026-01-01", "１９９９-01", "0001-01"]
+)
 async def test_what_is_no_month_is_said_to_be_none(club: Club, month: str) -> None:
     partner = await club.partner()
     async with club.database.connection() as connection:
         with pytest.raises(BadInput, match="a year and a month, as 2026-11"):
-            await make_statement(connection, month, club.now, handle=partner.handle)
+            await make_statement(connection, STAFF, month, club.now, handle=partner.handle)
 
 
 async def test_months_to_come_and_months_before_the_partner_have_no_statement(club: Club) -> None:
     partner = await club.partner()
     async with club.database.connection() as connection:
         with pytest.raises(BadInput, match="is to come; the running month is"):
-            await make_statement(connection, name_of(turn(club.now, -1)), club.now, handle=partner.handle)
+            await make_statement(connection, STAFF, name_of(turn(club.now, -1)), club.now, handle=partner.handle)
         with pytest.raises(BadInput, match="the partner came in"):
-            await make_statement(connection, name_of(turn(club.now, 2)), club.now, handle=partner.handle)
+            await make_statement(connection, STAFF, name_of(turn(club.now, 2)), club.now, handle=partner.handle)
         with pytest.raises(BadInput, match="is to come"):
-            await make_statement(connection, "9999-12", club.now, handle=partner.handle)
+            await make_statement(connection, STAFF, "9999-12", club.now, handle=partner.handle)
         with pytest.raises(NotFound):
-            await make_statement(connection, name_of(club.now), club.now, handle="nobody")
+            await make_statement(connection, STAFF, name_of(club.now), club.now, handle="nobody")
 
 
 def test_months_know_summer_time() -> None:
     march = Month.of("2026-03", ZURICH)
     assert march.ends_at.timestamp() - march.starts_at.timestamp() == (31 * 24 - 1) * 3_600
     assert Month.of("2026-12", ZURICH).ends_at == datetime(2027, 1, 1, tzinfo=ZURICH)
+
+
+async def test_a_partner_reads_its_own_statement_and_no_other(club: Club) -> None:
+    own, another = await club.partner(), await club.partner()
+    actor, month = partner_actor(own), name_of(club.now)
+    async with club.database.connection() as connection:
+        assert (await make_statement(connection, actor, month, club.now)).partner_id == own.id
+        assert (await make_statement(connection, actor, month, club.now, handle=own.handle)).partner_id == own.id
+        for named in ({"handle": another.handle}, {"id": another.id}):
+            with pytest.raises(NotFound, match="no such partner"):
+                await make_statement(connection, actor, month, club.now, **named)
+        with pytest.raises(OutOfReach):
+            await make_statement(connection, replace(actor, alias="m"), month, club.now)
+        with pytest.raises(BadInput, match="whose statement"):
+            await make_statement(connection, STAFF, month, club.now)

@@ -54,7 +54,7 @@ def test_who_cosigned_and_when_is_told() -> None:
     log, witness = read_signatures(COSIGNED, WITNESS, LOG.verifier)
     assert (log.verifier, log.time) == (LOG.verifier, None)
     assert (witness.verifier, witness.time) == (WITNESS, AT)
-    assert COSIGNED == f"{CHECKPOINT}\n{log.line}{witness.line}"
+    assert f"{CHECKPOINT}\n{log.line}{witness.line}" == COSIGNED
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,220 @@
+"""The log by HTTP, for anybody who wants to hold us to it: checkpoint, tiles of hashes, keys; its entries for staff."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from asyncpg import Connection
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from auth.admission import NONCE_STATE
+from auth.caller import Caller, CallerKind
+from auth.errors import InsufficientScope
+from auth.tokens import TokenVerifier
+from gateway.code_uploads import Forbidden
+from gateway.door import Door
+from partners.errors import NotFound, Overloaded
+from partners.log import read_spans
+from partners.log_forks import LogForked
+from partners.log_keys import read_verifiers
+from partners.notes import SIZE_MAX
+from partners.tiles import TILE_WIDTH, Span, Tile, bundle
+from schema.errors import Rejected, from_exception, http_status
+from schema.http import rejection_body, rejection_headers, request_id_of
+from schema.negotiation import header
+from schema.permissions import Staff
+
+if TYPE_CHECKING:
+    from gateway.app import Service
+
+MAY_READ_ENTRIES = Staff("audit:read")
+METHODS = ("GET", "HEAD")
+READERS_MAX = 2
+WAITING_MAX = 64
+TILES_KEPT = 512
+"""Full tiles of hashes in memory, 8 KB each."""
+STATUS = {"NOT_FOUND": 404, "LOG_FORKED": 503}
+TEXT, BYTES, JSON = b"text/plain; charset=utf-8", b"application/octet-stream", b"application/json; charset=utf-8"
+FOR_EVER = b"public, max-age=31536000, immutable"
+SHORTLY = b"public, max-age=1"
+FOR_STAFF = b"private, max-age=31536000, immutable"
+CHECKPOINT = "SELECT checkpoint FROM log_head WHERE size > 0"
+WITNESSED = """
+SELECT note FROM witnessed_checkpoint WHERE origin = (SELECT origin FROM log_head) ORDER BY size DESC LIMIT 1
+"""
+ENTRIES = """
+SELECT e.leaf FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id WHERE l.index >= $1 AND l.index < $1 + $2
+ORDER BY l.index
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is answered, and for how long it may be kept."""
+
+    body: bytes
+    media: bytes
+    kept: bytes
+
+
+def routes(service: "Service") -> list[Route]:
+    """Everything below /log/."""
+    log = Log(service)
+    return [
+        Route("/log/checkpoint", LogRoute(log.checkpoint)),
+        Route("/log/witnessed", LogRoute(log.witnessed)),
+        Route("/log/keys", LogRoute(log.keys)),
+        Route("/log/tile/{tile:path}", LogRoute(log.tile)),
+    ]
+
+
+class LogRoute:
+    """An ASGI application for GET and HEAD; whatever goes wrong is JSON, as at /graphql."""
+
+    def __init__(self, find: Callable[[Scope], Awaitable[Found]]) -> None:
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        request_id = request_id_of(scope)
+        try:
+            if scope["method"] not in METHODS:
+                raise Rejected.because("METHOD_NOT_ALLOWED", "The log is read by GET.", allow=", ".join(METHODS))
+            found = await self._find(scope)
+            tag = f'"{sha256(found.body).hexdigest()[:32]}"'.encode()
+            status, body = (304, b"") if is_known(scope, tag) else (200, found.body)
+            headers = [(b"content-type", found.media), (b"cache-control", found.kept), (b"etag", tag)]
+        except Exception as error:
+            rejected = error if isinstance(error, Rejected) else from_exception(error, request_id)
+            status = STATUS.get(rejected.code) or http_status(rejected.code, lenient=False)
+            body = rejection_body(rejected, request_id)
+            headers = [(b"content-type", JSON), (b"cache-control", b"no-store")]
+            headers += rejection_headers(rejected, error, bound=NONCE_STATE in scope["state"])
+        if (nonce := scope["state"].get(NONCE_STATE)) is not None:
+            headers.append((b"dpop-nonce", nonce))
+        headers += [(b"vary", b"authorization"), (b"x-content-type-options", b"nosniff")]
+        headers += [(b"x-request-id", request_id.encode()), (b"access-control-allow-origin", b"*")]
+        if status != 304:
+            headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def is_known(scope: Scope, tag: bytes) -> bool:
+    """Whether the caller has it already (RFC 9110, section 13.1.2)."""
+    known = header(scope, b"if-none-match")
+    return known is not None and (
+        known == b"*" or tag in (one.strip().removeprefix(b"W/") for one in known.split(b","))
+    )
+
+
+class Log:
+    """What is served, by one statement each, in a few of the process's connections so that claims find theirs."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+        self._verifier = TokenVerifier(service.ring, service.authority, service.denied, service.outside.issuers)
+        self._turns, self._waiting = asyncio.Semaphore(READERS_MAX), 0
+        self._tiles: dict[Tile, bytes] = {}
+
+    async def checkpoint(self, _: Scope) -> Found:
+        """The last signed checkpoint. This host's mark is raised first: nobody is told what could be forgotten.
+
+        LogForked while the database has lost entries that were told of.
+        """
+        async with self._reading() as connection:
+            note = await connection.fetchval(CHECKPOINT)
+        if note is None:
+            raise NotFound("the log is empty")
+        mark = self._service.high_water
+        if isinstance(mark.fault, LogForked):
+            raise LogForked("the database has lost entries of the log: nothing is signed until its operator goes on")
+        await mark.keep(note)
+        return Found(note.encode(), TEXT, SHORTLY)
+
+    async def witnessed(self, _: Scope) -> Found:
+        """The largest checkpoint that witnesses have cosigned."""
+        async with self._reading() as connection:
+            note = await connection.fetchval(WITNESSED)
+        if note is None:
+            raise NotFound("no witness has seen the log yet")
+        return Found(note.encode(), TEXT, SHORTLY)
+
+    async def keys(self, _: Scope) -> Found:
+        """The verifier keys, a line each: those that sign, then the retired ones. Trust them when you have them from
+        elsewhere, too."""
+        async with self._reading() as connection:
+            origin = await connection.fetchval("SELECT origin FROM log_head WHERE size > 0")
+            verifiers = [] if origin is None else await read_verifiers(connection, origin)
+        if not verifiers:
+            raise NotFound("the log is empty")
+        return Found("".join(f"{verifier}\n" for verifier in verifiers).encode(), TEXT, SHORTLY)
+
+    async def tile(self, scope: Scope) -> Found:
+        """A tile of hashes, or of entries for staff; NotFound beyond the log's size."""
+        tile = Tile.parse(scope["path_params"]["tile"])
+        if tile is None or tile.index * TILE_WIDTH > SIZE_MAX - TILE_WIDTH:
+            raise NotFound("no such tile: tile/LEVEL/INDEX, tile/entries/INDEX, with .p/WIDTH where it is not full")
+        if tile.level is None:
+            await self._require_right(scope)
+            return Found(await self._entries(tile), BYTES, FOR_STAFF)
+        if (body := self._tiles.get(tile)) is None:
+            body = await self._hashes(tile)
+            if tile.width == TILE_WIDTH:
+                if len(self._tiles) >= TILES_KEPT:
+                    del self._tiles[next(iter(self._tiles))]
+                self._tiles[tile] = body
+        return Found(body, BYTES, FOR_EVER)
+
+    async def _hashes(self, tile: Tile) -> bytes:
+        assert tile.level is not None
+        async with self._reading() as connection:
+            [hashes] = await read_spans(connection, [Span(tile.level, tile.index * TILE_WIDTH, tile.width)])
+        return b"".join(whole(tile, hashes))
+
+    async def _entries(self, tile: Tile) -> bytes:
+        async with self._reading() as connection:
+            rows = await connection.fetch(ENTRIES, tile.index * TILE_WIDTH, tile.width)
+        return bundle(whole(tile, [row["leaf"].encode() for row in rows]))
+
+    async def _require_right(self, scope: Scope) -> None:
+        """Entries tell partners of each other: they are for staff with `audit:read`."""
+        service = self._service
+        door = Door(self._verifier, service.proofs, scope["path"], service.clock, service.resources)
+        require_right((await door.admit(scope)).caller)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator["Connection[Any]"]:
+        """A connection in its turn; Overloaded when too many wait already."""
+        if self._waiting >= WAITING_MAX:
+            raise Overloaded("too many read the log at once", retryAfter=1)
+        self._waiting += 1
+        try:
+            async with self._turns, self._service.database.connection() as connection:
+                yield connection
+        finally:
+            self._waiting -= 1
+
+
+def whole(tile: Tile, parts: list[bytes]) -> list[bytes]:
+    """All that the tile should have; NotFound while the log has not got so far."""
+    if len(parts) != tile.width:
+        raise NotFound("the log has not got so far")
+    return parts
+
+
+def require_right(caller: Caller) -> None:
+    """The right to read entries; Rejected or InsufficientScope without it."""
+    if MAY_READ_ENTRIES.admits(caller):
+        return
+    if caller.kind is CallerKind.ANONYMOUS:
+        raise Rejected.because("UNAUTHENTICATED", "Entries of the log are read with an access token of staff.")
+    needed = MAY_READ_ENTRIES.scopes_for(caller.kind)
+    if needed is None:
+        raise Forbidden("entries of the log are for staff tokens to read")
+    missing = sorted(needed - caller.scopes)
+    raise InsufficientScope(f"the token lacks {', '.join(missing)}", missingScopes=missing)
