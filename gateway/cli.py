@@ -35,6 +35,7 @@ class Commands(Nouns):
         "keys": "gateway.commands.keys:app",
         "schema": "gateway.commands.schema:app",
         "statements": "gateway.commands.statements:statements",
+        "webhooks": "gateway.commands.webhooks:app",
         "witness": "gateway.commands.witness:app",
     }
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import structlog
 from gateway.database import Database
 from gateway.doubts import Doubts
 from gateway.settings import Settings
+from gateway.witness.files import make_folder, replace_file
 from partners.log_forks import LogForked
 from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, open_checkpoint
 
@@ -80,7 +80,7 @@ class HighWater:
             with locked(self.file):
                 before = self.read()
                 if self._takes_place(note, before, anew=anew):
-                    write_durably(self.file, note)
+                    replace_file(self.file, note.encode())
         except OSError as fault:
             if not self.warning:
                 log.warning("log.mark_not_kept", file=str(self.file), detail=str(fault))
@@ -118,22 +118,7 @@ def high_water_of(settings: Settings, database: Database) -> HighWater:
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
     """One process of this host at a time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def write_durably(file: Path, text: str) -> None:
-    """The file has the old or the new text whenever the power goes, and the new one from the return on."""
-    draft = file.with_suffix(".part")
-    with draft.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, BinaryIO
 
 from asyncpg import Connection, Record
@@ -15,7 +14,7 @@ from partners.errors import Conflict, NotFound
 from partners.log import read_ranges
 from partners.log_keys import read_verifiers
 from partners.notes import Checkpoint, NoteInvalid, note_text
-from partners.tiles import TILE_WIDTH, Tile, bundle
+from partners.tiles import TILE_WIDTH, Tile, bundle, tiles_of
 
 FILE_NAME = "log.jsonl"
 LEAVES_AT_ONCE = 5_000
@@ -100,8 +99,8 @@ def replaced(file: Path) -> Iterator[BinaryIO]:
 async def export_tiles(database: Database, folder: Path) -> Exported:
     """Writes the log as /log/ serves it: `tile/…` with all hashes and entries, `keys`, and at last `checkpoint`.
 
-    Run again it goes on: full tiles that are there already are not written again, partial ones that are full by now
-    are removed. Memory stays flat, and each file appears when it is whole. NotFound while nothing is in the log;
+    Run again it goes on: full tiles that are there already are not written again, partial ones that were outgrown
+    are removed at the end. Memory stays flat, and each file appears when it is whole. NotFound while the log is empty;
     Conflict when the folder has another log's tiles, or the log has lost an entry; OSError of the disk.
     """
     async with (
@@ -120,6 +119,7 @@ async def export_tiles(database: Database, folder: Path) -> Exported:
             await write_level(connection, folder, level, head["size"] >> 8 * level)
             level += 1
         await asyncio.to_thread(write_whole, folder / "checkpoint", head["checkpoint"].encode())
+        await asyncio.to_thread(remove_outgrown, folder, head["size"])
     return Exported(folder, folder / "checkpoint", written)
 
 
@@ -174,12 +174,23 @@ def first_missing(folder: Path, full: int) -> int:
 
 
 def write_tile(folder: Path, tile: Tile, content: bytes) -> None:
-    """A tile that is not there yet; a full one takes the place of its partial ones."""
+    """A tile, unless it is there already."""
     file = folder / "tile" / tile.path
     if not file.exists():
         write_whole(file, content)
-    if tile.width == TILE_WIDTH:
-        rmtree(file.with_name(f"{file.name}.p"), ignore_errors=True)
+
+
+def remove_outgrown(folder: Path, size: int) -> None:
+    """The partial tiles of smaller trees, once the checkpoint of this one is there."""
+    partial = [tile for tile in tiles_of(size) if tile.width < TILE_WIDTH]
+    wanted = {folder / "tile" / tile.path for tile in partial}
+    wanted |= {folder / "tile" / Tile(None, tile.index, tile.width).path for tile in partial if not tile.level}
+    for group in list((folder / "tile").rglob("*.p")):
+        for file in group.iterdir():
+            if file not in wanted:
+                file.unlink()
+        if not any(group.iterdir()):
+            group.rmdir()
 
 
 def write_whole(file: Path, content: bytes) -> None:

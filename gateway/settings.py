@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         """The domain's keys; SettingsInvalid without a secret."""
         if self.secret is None:
             raise SettingsInvalid("PERKS_SECRET is needed: keys come from it")
-        log_secret = self.log_secret and self.log_secret.get_secret_value().encode()
+        log_secret = None if self.log_secret is None else self.log_secret.get_secret_value().encode()
         return derive_keys(self.secret.get_secret_value().encode(), log_secret)
 
     @property

@@ -45,6 +45,10 @@ class Contradicted(Exception):
     """A witness has signed a log that is not the beginning of ours: ours has lost entries, or was rewritten."""
 
 
+class Overtaken(Exception):
+    """The log has grown meanwhile, and another host showed the witness."""
+
+
 @dataclass(slots=True)
 class Watcher:
     """A witness as this process knows it."""
@@ -110,7 +114,9 @@ class Witnesses:
         if head is not None:
             now = self._clock()
             due = [watcher for watcher in self.watchers if now >= watcher.again_at]
-            await asyncio.gather(*(self._ask(web, watcher, head) for watcher in due))
+            async with asyncio.TaskGroup() as asking:
+                for watcher in due:
+                    asking.create_task(self._ask(web, watcher, head))
 
     async def _ask(self, web: httpx.AsyncClient, watcher: Watcher, head: SignedHead) -> None:
         name = watcher.address.verifier.label
@@ -120,21 +126,16 @@ class Witnesses:
             async with self._database.connection() as connection:
                 await keep_cosignature(connection, head, line, self._clock())
         except Contradicted as contradiction:
-            if not await self._is_behind(watcher, head):
-                await self._mark.doubts.add(name, head.origin, watcher.seen)
-                self._tell(watcher, str(contradiction), pause=False)
+            await self._mark.doubts.add(name, head.origin, watcher.seen)
+            self._tell(watcher, str(contradiction), pause=False)
+        except Overtaken:
+            pass
         except (WitnessFault, NoteInvalid) as fault:
             self._tell(watcher, str(fault))
         except Exception as fault:  # the other witnesses are asked all the same
             self._tell(watcher, f"{type(fault).__name__}: {fault}")
         else:
             self._tell(watcher, "")
-
-    async def _is_behind(self, watcher: Watcher, head: SignedHead) -> bool:
-        """Whether the log has grown meanwhile to what the witness has seen, which another process showed it."""
-        async with self._database.connection() as connection:
-            newer = await read_signed_head(connection)
-        return newer is not None and newer.origin == head.origin and newer.size >= watcher.seen > head.size
 
     def _tell(self, watcher: Watcher, fault: str, *, pause: bool = True) -> None:
         """Tells each kind of fault once and when it is over, and puts the next attempt off for longer each time."""
@@ -155,7 +156,7 @@ class Witnesses:
             watcher.origin, watcher.seen = head.origin, 0
         for _ in range(ATTEMPTS_MAX):
             if watcher.seen > head.size:
-                raise Contradicted(f"it has signed {watcher.seen} entries of {head.origin}, which has {head.size}")
+                raise await self._excess(watcher, head)
             async with self._database.connection() as connection:
                 proof = await read_ranges(connection, consistency_ranges(watcher.seen, head.size))
             status, kind, body = await submit(web, watcher.address.url, render(watcher.seen, proof, head.note))
@@ -169,6 +170,14 @@ class Witnesses:
             else:
                 raise WitnessFault(f"status {status}: {body[:200].strip()!r}")
         raise WitnessFault("it asks for proofs from ever other sizes on")
+
+    async def _excess(self, watcher: Watcher, head: SignedHead) -> Exception:
+        """Why a witness has signed more than the log had: it has lost entries, unless it has them by now."""
+        async with self._database.connection() as connection:
+            newest = await read_signed_head(connection)
+        if newest is not None and newest.origin == head.origin and newest.size >= watcher.seen:
+            return Overtaken()
+        return Contradicted(f"it has signed {watcher.seen} entries of {head.origin}, which has {head.size}")
 
 
 def witnesses_of(service: "Service") -> Witnesses:

@@ -16,7 +16,7 @@ from partners.tables import ExportFormat
 Rows = Sequence[Sequence[Any]]
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet may take for the beginning of a formula (OWASP, CSV injection)."""
-ROW_GROUP = 50_000
+ROW_GROUP = 20_000
 """Rows of one Parquet row group: what is in memory at most, about 20 MB."""
 MEDIA = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",

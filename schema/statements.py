@@ -11,6 +11,7 @@ from schema.context import Info
 from schema.ids import PARTNER, PERK, REDEMPTION, show_id
 from schema.permissions import Partners, Staff, field, object_type
 from schema.references import PartnerBy
+from schema.selection import selected
 
 MAY_SETTLE = Partners("redemptions:read") | Staff("audit:read")
 
@@ -144,7 +145,9 @@ async def find_statement(info: Info, month: str, partner: PartnerBy | None = Non
     context = info.context
     id, handle = (None, None) if partner is None else partner.names()
     async with context.resources.connection() as connection:
-        found = await make_statement(connection, context.actor, month, context.now, id=id, handle=handle)
+        found = await make_statement(
+            connection, context.actor, month, context.now, id=id, handle=handle, with_open="open" in selected(info)
+        )
     return shown(found)
 
 

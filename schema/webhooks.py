@@ -167,7 +167,7 @@ async def find_webhook_endpoints(
     return page
 
 
-def find_webhook_event_types() -> list[WebhookEventType]:
+def find_webhook_event_types(_: Info) -> list[WebhookEventType]:
     """The closed list, in the order of docs/webhooks.md."""
     return [
         WebhookEventType(type=one.type, description=one.sentence, about=one.about, timing=one.when)

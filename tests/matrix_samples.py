@@ -484,9 +484,7 @@ async def to_resend(club: Club, rows: Rows) -> dict[str, Any]:
     made = await new_endpoint(club, rows)
     entries = "SELECT id FROM audit_entry WHERE partner_id = $1 AND action = 'perk.created' LIMIT 1"
     [entry] = await club.sql(entries, rows.partner.id)
-    # As the sequencer would.
-    number = "INSERT INTO log_leaf SELECT coalesce(max(index) + 1, 0), $1, '' FROM log_leaf ON CONFLICT DO NOTHING"
-    await club.sql(number, entry["id"])
+    await sequencer_on(club.database, club.keys).carry_over()
     return {"input": {"endpoint": endpoint_id(made), "eventId": f"evt_{public_id(club.keys, entry['id']).hex}"}}
 
 

@@ -39,6 +39,7 @@ SQL = Path(__file__).parent.parent / "sql"
 FUNCTIONS = (SQL / "0004_erasure.sql", SQL / "0004_confirm.sql")
 FORMER_FUNCTIONS = SQL / "0003_scarce.sql"
 REPLACED = ("record_audit", "confirm_hold")
+IS_NOT_BUSY = "action <> ALL ('{perk.claimed,hold.confirmed,hold.expired,hold.released}'::text[])"
 MEMBER_STATES = ("ACTIVE", "SUSPENDED")
 
 
@@ -163,9 +164,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state <> 'PENDING'"),
     )
-    op.create_index(
-        "ix_webhook_message_list", "webhook_message", ["endpoint_id", "told_at", "entry_id"], unique=False
-    )
+    op.create_index("ix_webhook_message_list", "webhook_message", ["endpoint_id", "told_at", "entry_id"], unique=False)
     op.create_index(
         "ix_webhook_message_order",
         "webhook_message",
@@ -237,7 +236,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_secret")),
     )
     op.create_index("ix_webhook_secret_endpoint", "webhook_secret", ["endpoint_id"], unique=False)
-    op.create_index("ix_audit_entry_action", "audit_entry", ["action", "id"], unique=False)
+    op.create_index(
+        "ix_audit_entry_action", "audit_entry", ["action", "id"], unique=False, postgresql_where=sa.text(IS_NOT_BUSY)
+    )
     op.create_index("ix_audit_entry_actor", "audit_entry", ["actor_id", "id"], unique=False)
     op.create_index(
         "ix_audit_entry_refused", "audit_entry", ["id"], unique=False, postgresql_where=sa.text("outcome = 'REFUSED'")
@@ -286,7 +287,7 @@ def downgrade() -> None:
     op.drop_column("log_head", "origin")
     op.drop_index("ix_audit_entry_refused", table_name="audit_entry", postgresql_where=sa.text("outcome = 'REFUSED'"))
     op.drop_index("ix_audit_entry_actor", table_name="audit_entry")
-    op.drop_index("ix_audit_entry_action", table_name="audit_entry")
+    op.drop_index("ix_audit_entry_action", table_name="audit_entry", postgresql_where=sa.text(IS_NOT_BUSY))
     op.drop_index("ix_webhook_secret_endpoint", table_name="webhook_secret")
     op.drop_table("webhook_secret")
     op.drop_index("ix_webhook_endpoint_partner", table_name="webhook_endpoint")

@@ -50,6 +50,10 @@ def leaf_hash_of(text: str) -> bytes:
     return raw
 
 
+class CellUnclear(CellWrong):
+    """What an option has to tell before the list can be read at all."""
+
+
 @dataclass(slots=True)
 class Numbers:
     """How numbers are written: `mark` is what parts decimals, "." or ",", learnt from the first number that tells."""
@@ -100,7 +104,7 @@ class Numbers:
             return "," if marks[0] == "." else "."
         before, _, after = text.partition(marks[0])
         if len(after) == 3 and before.lstrip("0"):
-            raise CellWrong(f"{marks[0]!r} parts thousands here, or decimals: say --decimal-mark")
+            raise CellUnclear(f"{marks[0]!r} parts thousands here, or decimals: say --decimal-mark")
         return marks[0]
 
 
@@ -143,7 +147,7 @@ class Times:
         if parts[4]:
             order = "dmy" if parts[5] == "." else self.order
             if order is None:
-                raise CellWrong("which is the day, and which the month? Say --dates dmy or mdy")
+                raise CellUnclear("which is the day, and which the month? Say --dates dmy or mdy")
             year, (day, month) = parts[7], (parts[4], parts[6]) if order == "dmy" else (parts[6], parts[4])
         try:
             return date(int(year), int(month), int(day))
@@ -158,7 +162,7 @@ class Times:
             has, had = ("an offset", "none") if offset else ("no offset", "one")
             raise CellWrong(f"it has {has}, and line {self._offsets[1]} has {had}: times of two kinds in one list")
         if not offset and self.zone is None:
-            raise CellWrong("a time of which zone? Say --zone, as Europe/Zurich")
+            raise CellUnclear("a time of which zone? Say --zone, as Europe/Zurich")
 
     def _local(self, moment: datetime) -> list[int]:
         """The instants at which clocks of the zone show it; CellWrong when none does."""

@@ -5,10 +5,10 @@ at one moment, never with the length of the log.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -30,6 +30,7 @@ CLOCKS = {
 }
 ENDS = {"hold.released": "released", "hold.expired": "expired"}
 Change = tuple[str, int]
+Key = TypeVar("Key")
 
 
 @dataclass(slots=True)
@@ -41,6 +42,12 @@ class Tally:
 
     def __getitem__(self, name: str) -> int:
         return self.counts[name]
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Counts on; by hand, since this is where the time goes."""
+        counts = self.counts
+        for name, n in changes:
+            counts[name] = counts.get(name, 0) + n
 
     def starting(self, prefix: str) -> dict[str, int]:
         """The counts whose names begin so, without that, the highest first."""
@@ -97,21 +104,16 @@ class Figures:
         self.counted += 1
         self.first_index = index if self.first_index is None else self.first_index
         self.last_index = index
-        for tally in self._tallies(entry, at):
-            tally.counts.update(dict(changes))
+        self.total.add(changes)
+        if partner is not None:
+            found(self.partners, partner).add(changes)
+            found(self.days, (partner, self._day_of(at))).add(changes)
+            if perk is not None:
+                found(self.perks, (partner, perk)).add(changes)
+                found(self.tiers, (partner, entry.get("tier") or "")).add(changes)
         if waited is not None and partner is not None and perk is not None:
             for tally in (self.total, self.partners[partner], self.perks[partner, perk]):
                 tally.waits.add(waited)
-
-    def _tallies(self, entry: dict[str, Any], at: str) -> Iterator[Tally]:
-        """Everything that an entry counts for."""
-        yield self.total
-        if (partner := entry.get("partner")) is not None:
-            yield self.partners.setdefault(partner, Tally())
-            yield self.days.setdefault((partner, self._day_of(at)), Tally())
-            if (perk := entry.get("perk")) is not None:
-                yield self.perks.setdefault((partner, perk), Tally())
-                yield self.tiers.setdefault((partner, entry.get("tier") or ""), Tally())
 
     def _day_of(self, at: str) -> str:
         """The day in the window's zone; one minute has one day, and neighbours share it."""
@@ -133,11 +135,19 @@ class Figures:
         if action in ENDS:
             self._held.pop(entry["subject"], None)
             return None
-        held = next((code.removeprefix(HOLD) for code in entry["reasons"] if code.startswith(HOLD)), None)
-        since = None if held is None else self._held.pop(held, None)
+        of = next((code.removeprefix(HOLD) for code in entry["reasons"] if code.startswith(HOLD)), None)
+        since = None if of is None else self._held.pop(of, None)
         if since is None or entry["actor"] == "system":
             return None  # a service desk claims and confirms at once, on a yes that was given elsewhere
         return (now - since) // timedelta(milliseconds=1)
+
+
+def found(tallies: dict[Key, Tally], key: Key) -> Tally:
+    """The tally of a key, made when it is the first time."""
+    tally = tallies.get(key)
+    if tally is None:
+        tally = tallies[key] = Tally()
+    return tally
 
 
 FOLLOWED = frozenset({"perk.claimed", "hold.confirmed", *ENDS})

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from partners.errors import BadInput
 
@@ -76,6 +76,10 @@ def open_list(
     ListInvalid, also while reading rows, names the line where the file stops being CSV; OSError.
     """
     code = encoding or encoding_of(path)
+    try:
+        codecs.lookup(code)
+    except LookupError:
+        raise BadInput(f"--encoding: no encoding {code!r}") from None
     with path.open(encoding=code, newline="") as text:
         try:
             lines = bounded(text, path.name)
@@ -170,7 +174,7 @@ def plain(heading: str) -> str:
     return re.sub("[^a-z0-9]", "", heading.lower())
 
 
-def rows_of(reader: "csv._reader", width: int, name: str) -> Iterator[Row]:
+def rows_of(reader: Any, width: int, name: str) -> Iterator[Row]:
     """The lines after the headings; empty ones are passed over. ListInvalid when there is no telling where one ends."""
     line = reader.line_num + 1
     while True:

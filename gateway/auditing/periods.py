@@ -43,5 +43,5 @@ def periods_of(days: Mapping[str, Tally]) -> Periods:
 def label_of(day: date, unit: str) -> str:
     """What the period of a day is called."""
     if unit == "month":
-        return f"{day:%Y-%m}"
+        return day.isoformat()[:7]
     return (day if unit == "day" else day - timedelta(days=day.weekday())).isoformat()

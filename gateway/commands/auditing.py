@@ -29,6 +29,7 @@ class Audit(Nouns):
     places: ClassVar[dict[str, str]] = {
         "export": "gateway.commands.audit:export_audit",
         "key": "gateway.commands.audit:print_key",
+        "reconcile": "gateway.commands.reconciling:reconcile",
         "new-log": "gateway.commands.audit:start_new_log",
         "names": "gateway.commands.auditing_report:name_audit",
         "report": "gateway.commands.auditing_report:report_audit",
@@ -206,12 +207,17 @@ def end(report: Report, told: str, *, as_json: bool, quiet: bool) -> None:
     finish(figures, lines, report.fault and f"not sound: {report.fault}", as_json=as_json, quiet=quiet)
 
 
-def finish(figures: Mapping[str, Any], lines: list[str], fault: str | None, *, as_json: bool, quiet: bool) -> None:
-    """Prints the figures as JSON, or the lines, or the one on standard error of what is wrong, and ends with 1 then."""
+def finish(
+    figures: Mapping[str, Any], lines: list[str], fault: str | None, *, as_json: bool, quiet: bool, answer: bool = False
+) -> None:
+    """Prints the figures as JSON, or the lines, or the one on standard error of what is wrong, and ends with 1 then.
+
+    Where differences are the `answer`, they go to standard output.
+    """
     if as_json:
         show(figures)
     elif fault is not None:
-        typer.echo(f"perks: {fault}", err=True)
+        typer.echo(fault if answer else f"perks: {fault}", err=not answer)
     elif not quiet:
         typer.echo("\n".join(lines))
     if fault is not None:
@@ -237,15 +243,15 @@ def checked_keys(keys: list[str] | None, option: str = "--key") -> list[Verifier
 
 
 def own_key(signed: Path) -> Verifier:
-    """This installation's key, under the name that the checkpoint gives the log; SettingsInvalid without a secret."""
+    """This installation's key, under the name that the checkpoint gives the log; BadInput without a secret."""
     from gateway.running import kept_secret
-    from gateway.settings import SettingsInvalid, read_settings
+    from gateway.settings import read_settings
     from partners.keys import derive_keys
 
     settings = read_settings()
     kept = settings.data_folder / "secret"
     if settings.secret is None and not kept.exists():
-        raise SettingsInvalid("whose log is it? Give --key, or the PERKS_SECRET of this installation")
+        raise BadInput("whose log is it? Give --key, or the PERKS_SECRET of this installation")
     secret = settings.secret.get_secret_value() if settings.secret else kept_secret(settings.data_folder)
     try:
         note = read_note(signed)

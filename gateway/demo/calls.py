@@ -50,7 +50,7 @@ class Api:
 
     def graphql(self, document: str, token: str | None) -> Reply:
         """The answer to one operation."""
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {} if token is None else bearer(token)
         body = json.dumps({"query": document}).encode()
         return self._post(GRAPHQL_PATH, body, headers | {"Content-Type": "application/json"})
 
@@ -65,6 +65,19 @@ class Api:
         """The answer of the token endpoint to a public client."""
         return self._post(TOKEN_PATH, urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"})
 
+    def get(self, address: str, token: str | None) -> bytes:
+        """The body of a file of this service; Unavailable unless it is there."""
+        parts = urlsplit(address)
+        try:
+            self._connection.request("GET", parts.path, headers={} if token is None else bearer(token))
+            response = self._connection.getresponse()
+            body = response.read()
+        except (OSError, HTTPException) as fault:
+            raise Unavailable(f"{self._base_url} does not answer as it should: {fault}") from fault
+        if response.status != 200:
+            raise Unavailable(f"{address}: {response.status}")
+        return body
+
     def close(self) -> None:
         """Hangs up."""
         self._connection.close()
@@ -76,3 +89,8 @@ class Api:
             return Reply(response.status, json.loads(response.read()))
         except (OSError, HTTPException, ValueError) as fault:
             raise Unavailable(f"{self._base_url} does not answer as it should: {fault}") from fault
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that a token is sent in (RFC 6750 section 2.1)."""
+    return {"Authorization": f"Bearer {token}"}

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from gateway.app import Gateway
 from gateway.demo.browsing import BROWSING
 from gateway.demo.calls import Api
+from gateway.demo.evidence import a_partner_takes_a_file
 from gateway.demo.handout import FILE, Handout
 from gateway.demo.limits import ABUSE, AFTERWARDS
 from gateway.demo.proof import proof
@@ -27,7 +28,15 @@ from gateway.serving import config, listen
 from gateway.settings import Settings, read_settings
 from partners.errors import NotFound, Unavailable
 
-STEPS: tuple[Step, ...] = (*GOOD_DAY, *BROWSING, *ABUSE, a_partner_gives_back, *AFTERWARDS, staff_audit)
+STEPS: tuple[Step, ...] = (
+    *GOOD_DAY,
+    *BROWSING,
+    *ABUSE,
+    a_partner_gives_back,
+    *AFTERWARDS,
+    a_partner_takes_a_file,
+    staff_audit,
+)
 
 
 def check(base_url: str | None) -> bool:

@@ -9,6 +9,7 @@ import uvicorn
 
 from auth.people import is_this_machine
 from gateway.app import Gateway
+from gateway.demo.evidence import HERE
 from gateway.demo.handout import FILE, Handout, hand_out, write_private
 from gateway.demo.requests import script
 from gateway.demo.seeding import seed
@@ -33,8 +34,10 @@ def show(port: int | None) -> None:
 
 
 def with_people(settings: Settings) -> Settings:
-    """The demo's people can sign in where nobody but this machine's user reaches them."""
-    return settings.model_copy(update={"built_in_sign_in": is_this_machine(settings.address)})
+    """The demo's people can sign in, and its webhooks reach this machine, where nobody but its user reaches them."""
+    if not is_this_machine(settings.address):
+        return settings.model_copy(update={"built_in_sign_in": False})
+    return settings.model_copy(update={"built_in_sign_in": True, "webhook_private_targets": HERE})
 
 
 def listen_anywhere(settings: Settings) -> socket.socket:

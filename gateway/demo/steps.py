@@ -1,6 +1,7 @@
 """The three users' way, step by step: what a partner, a member and staff do on a good day, and what they are told."""
 
 from gateway.demo.club import HARD_PERK, PARTNER, USUAL_PERK
+from gateway.demo.evidence import a_partner_is_told, a_partner_proves_a_redemption, a_partner_wants_to_be_told
 from gateway.demo.walk import NOBODY, Step, Voice, Walk
 from partners.tables.columns import new_id
 
@@ -177,8 +178,11 @@ GOOD_DAY: tuple[Step, ...] = (
     it_asks_for_a_tier,
     it_checks_eligibility,
     a_member_sees_the_catalogue,
+    a_partner_wants_to_be_told,
     a_member_claims,
     a_partner_claims,
     a_partner_confirms,
+    a_partner_is_told,
+    a_partner_proves_a_redemption,
     a_member_takes_a_party,
 )

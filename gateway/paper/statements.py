@@ -32,7 +32,7 @@ def statement_page(statement: Statement) -> str:
         "statement.html",
         {
             "statement": statement,
-            "totals": list(statement.totals.items()),
+            "totals": sorted(statement.totals.items(), key=lambda one: one[0] or "~"),
             "bearers": list(Bearer),
             "month": f"{statement.month.starts_at:%B %Y}",
             "starts": f"{statement.month.starts_at:%Y-%m-%d}",

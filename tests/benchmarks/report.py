@@ -71,6 +71,13 @@ def in_words(results: Figures) -> str:
         )
     for name, seconds in results.get("scarce", {}).get("stock", {}).items():
         lines.append(f"{name} in {seconds} s.")
+    if growth := results.get("log growth"):
+        lines.append(
+            f"The log takes up {growth['leaves_per_second']:,} entries/s, its slowest batch in"
+            f" {growth['slowest_batch_ms']} ms; with {growth['writers']} writers ({growth['written_per_second']:,}/s) a"
+            f" signed checkpoint follows the commit after p50 {growth['lag_p50_ms']} ms, p99 {growth['lag_p99_ms']} ms,"
+            f" at most {growth['lag_max_ms']} ms."
+        )
     machine = results["machine"]
     lines.append(f"The gateway holds {results['gateway_megabytes']} MB at the end.")
     lines.append(

@@ -21,6 +21,7 @@ from tests.benchmarks.club import MEMBERS, PARTNERS, PERKS_PER_PARTNER, Brand, f
 from tests.benchmarks.counting import count_statements
 from tests.benchmarks.drop import CLAIMANTS, UNITS, check_drop, prepare_drop, run_drop
 from tests.benchmarks.following import measure_following, prepare_following
+from tests.benchmarks.log_growth import measure_growth
 from tests.benchmarks.machine import choose_cores, describe, find_wrk
 from tests.benchmarks.measuring import CONNECTIONS, Figures, Plan, access_token, averaged, measure, measure_bare
 from tests.benchmarks.processes import Server, Spending, environment, gateway_command, serving
@@ -30,7 +31,15 @@ from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.tokens import measure_admission, measure_endpoint, new_refresh
 
 BASE_URL = "https://perks.example"  # the issuer of the tokens: the same for the process under load and the counting
-NAMES = (*(scenario.name for scenario in SCENARIOS), "drop", "tokens", "revocation", "following", "scarce")
+NAMES = (
+    *(scenario.name for scenario in SCENARIOS),
+    "drop",
+    "tokens",
+    "revocation",
+    "following",
+    "scarce",
+    "log growth",
+)
 Answer = TypeVar("Answer")
 
 
@@ -106,6 +115,9 @@ def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Call
         tell("Claims without HTTP, hot and cold, batched and plain")
         scarce = partial(measure_scarce, brand=brands[0], plan=plan)
         results["scarce"] = asyncio.run(with_service(settings, scarce))
+    if "log growth" in names:
+        tell("Entries that the log takes up")
+        results["log growth"] = asyncio.run(with_service(settings, partial(measure_growth, plan=plan)))
     for scenario in SCENARIOS:
         if scenario.name in names:
             counting = partial(count_statements, token=token, scenario=scenario, brand=brands[0])

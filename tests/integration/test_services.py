@@ -697,3 +697,55 @@ async def test_a_step_takes_few_statements(
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", executing)
     assert len(statements) == STATEMENTS[name], "\n".join(statements)
+
+
+HOUR = timedelta(hours=1)
+PROMISED = {"answer_within_seconds": 3_600, "solve_within_seconds": 7_200}
+IN_TIME, LATE = timedelta(minutes=59), timedelta(minutes=61)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([("quote", "partner", IN_TIME)], [["ANSWERED_IN_TIME"]]),
+        ([("quote", "partner", LATE)], [["ANSWERED_LATE"]]),
+        ([("say", "partner", IN_TIME), ("quote", "partner", LATE)], [["ANSWERED_IN_TIME"], []]),
+        ([("assign", "partner", IN_TIME), ("quote", "partner", LATE)], [[], ["ANSWERED_LATE"]]),
+        ([("decline", "partner", IN_TIME)], [["ANSWERED_IN_TIME", "SOLVED_IN_TIME"]]),
+        ([("decline", "partner", 3 * HOUR)], [["ANSWERED_LATE", "SOLVED_LATE"]]),
+        ([("recall", "member", IN_TIME)], [[]]),
+        ([("recall", "member", LATE)], [["ANSWERED_LATE"]]),
+        ([("recall", "member", 3 * HOUR)], [["ANSWERED_LATE", "SOLVED_LATE"]]),
+        ([("approve", "partner", IN_TIME), ("fulfil", "partner", 2 * HOUR)], [["ANSWERED_IN_TIME"], ["SOLVED_IN_TIME"]]),
+        ([("approve", "partner", IN_TIME), ("fulfil", "partner", 3 * HOUR)], [["ANSWERED_IN_TIME"], ["SOLVED_LATE"]]),
+        ([("quote", "partner", IN_TIME), ("decline", "member", 9 * HOUR)], [["ANSWERED_IN_TIME"], ["SOLVED_IN_TIME"]]),
+    ],
+)
+async def test_the_entry_of_a_step_says_which_promise_it_kept_or_missed(
+    club: Club, database: Database, steps: list[tuple[str, str, timedelta]], told: list[list[str]]
+) -> None:
+    desk = await a_desk(club, database, **PROMISED)
+    request_id = await desk.submitted()
+    for name, kind, after in steps:
+        assert await desk.step(name, request_id, kind, now=club.now + after) == []
+    found = await club.sql(
+        "SELECT reasons, leaf::json -> 'reasons' AS in_leaf FROM audit_entry"
+        " WHERE subject_id = $1 AND action <> 'service.submitted' ORDER BY id",
+        request_id,
+    )
+    assert [row["reasons"] for row in found] == told
+    assert [json.loads(row["in_leaf"]) for row in found] == told
+
+
+async def test_who_promised_nothing_keeps_and_misses_nothing(club: Club, database: Database) -> None:
+    desk = await a_desk(club, database, answer_within_seconds=None, solve_within_seconds=None)
+    request_id = await desk.submitted()
+    assert await desk.step("decline", request_id, "partner", now=club.now + 9 * HOUR) == []
+    assert await desk.entries("declined") == [("DONE", [])]
+
+
+async def test_a_refused_step_keeps_no_promise(club: Club, database: Database) -> None:
+    desk = await a_desk(club, database, **PROMISED)
+    request_id = await desk.submitted()
+    assert await desk.step("quote", request_id, "partner", 99, now=club.now + IN_TIME) == ["STALE_REVISION"]
+    assert await desk.entries("quoted") == [("REFUSED", ["STALE_REVISION"])]

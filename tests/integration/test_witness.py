@@ -3,9 +3,8 @@
 import asyncio
 import random
 import stat
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +29,9 @@ from partners.notes import (
     signature_line,
     verifier_of,
 )
-from tests.commands import Perks, ended, start
+from tests.commands import Perks, ended
 from tests.trees import Log
+from tests.witnesses import running_witness
 
 LOG = Log.of(100)
 FORKED = Log(entries=[*LOG.entries[:20], *Log.of(100, word="forged").entries[20:]])
@@ -329,21 +329,8 @@ def test_the_command_tells_the_key_and_what_is_wrong(capsys: pytest.CaptureFixtu
     assert perks("witness", "serve", "--folder", folder).code == 2
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`perks witness serve` in a process of its own, and its address."""
-    command = ["witness", "serve", "--folder", str(folder), "--name", NAME, "--log", str(LOG.verifier), "--port", "0"]
-    process = start(*command, environment={})
-    try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.communicate()
-
-
 async def test_the_command_serves_until_it_is_told_to_stop(folder: Path) -> None:
-    with served(folder) as (process, address):
+    with running_witness(folder, NAME, LOG.verifier) as (process, address):
         async with httpx.AsyncClient(base_url=address) as asked:
             assert (await submit(asked, LOG, 0, 7)).status_code == 200
         process.terminate()
@@ -376,7 +363,7 @@ async def killed_again_and_again(folder: Path, rounds: int, dice: random.Random)
     async with httpx.AsyncClient() as asked:
         for _ in range(rounds):
             with ExitStack() as running:
-                witnesses = [running.enter_context(served(folder)) for _ in range(2)]
+                witnesses = [running.enter_context(running_witness(folder, NAME, LOG.verifier)) for _ in range(2)]
                 for _, address in witnesses:
                     await asked.get(address)
                 asking = [

@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from gateway import witnesses
+from gateway import embedded, witnesses
 from gateway.database import Database
 from gateway.sequencer import Sequencer
-from gateway.settings import SettingsInvalid, read_settings
+from gateway.settings import Settings, SettingsInvalid, read_settings
 from gateway.witness.addresses import WitnessAddress, read_witnesses
 from gateway.witness.cosigning import Witness, open_witness
 from gateway.witness.identity import open_identity
@@ -31,6 +32,8 @@ from partners.notes import (
     verifier_of,
 )
 from tests.sequencing import ORIGIN, sequencer_on, write
+from tests.serving import serving
+from tests.witnesses import running_witness
 
 NAME = "witness.example/w1"
 Answer = Callable[[httpx.Request], httpx.Response] | Callable[[httpx.Request], Awaitable[httpx.Response]]
@@ -385,3 +388,28 @@ def test_witnesses_are_a_list_of_keys_and_addresses(text: str) -> None:
 def test_a_list_that_can_not_be_is_refused_at_start(text: str, fault: str) -> None:
     with pytest.raises(SettingsInvalid, match=f"PERKS_WITNESSES: .*{fault}"):
         read_settings(witnesses=text)
+
+
+async def test_a_service_shows_what_a_witness_that_runs_elsewhere_has_signed(
+    new_database: Callable[[], Awaitable[str]], servers: embedded.Servers, secret: bytes, folder: Path, keys: Keys
+) -> None:
+    log_key = verifier_of(ORIGIN, keys.log)
+    with running_witness(folder / "witness", NAME, log_key) as (_, address):
+        async with httpx.AsyncClient() as asked:
+            key = (await asked.get(address)).text.strip()
+        settings = Settings(
+            database_url=await new_database(),
+            redis_url=servers.redis_url,
+            secret=SecretStr(secret.decode()),
+            base_url=f"https://{ORIGIN.removesuffix('/log')}",
+            data_folder=folder / "service",
+            witnesses=f"{key} {address}",
+            witness_seconds=1,
+        )
+        async with serving(settings, work=True) as api:
+            await write(api.service.database, api.service.clock(), 7)
+            async with asyncio.timeout(15):
+                while (answer := await api.client.get("/log/witnessed")).status_code != 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+    assert open_checkpoint(answer.text, log_key, Verifier.parse(key)).size == 7
+    assert len(read_signatures(answer.text, Verifier.parse(key))) == 1
