@@ -41,7 +41,7 @@ from gateway.witnesses import witnesses_of
 from partners.errors import PerksError
 from partners.feeds import Feeds
 from partners.keys import Keys
-from partners.outside_addresses import PrivateTargets, read_private_targets
+from partners.outside_addresses import read_private_targets
 from partners.programme import Programme, keep_programme, read_programme, require_programme
 from schema.context import Resources, open_resources
 from schema.http import GraphQLEndpoint
@@ -112,8 +112,7 @@ async def open_service(
         limits = RateLimits(cache)
         keys = settings.keys
         feeds = Feeds(clock, tell_of_reading)
-        private_targets = read_private_targets(settings.webhook_private_targets)
-        resources = resources_on(database, programme, keys, limits, feeds, private_targets)
+        resources = resources_on(database, programme, keys, limits, feeds, settings)
         closing.push_async_callback(resources.claims.close)
         closing.push_async_callback(resources.availability.close)
         closing.push_async_callback(feeds.close)
@@ -152,7 +151,7 @@ def resources_on(
     keys: Keys,
     limits: RateLimits,
     feeds: Feeds,
-    private_targets: PrivateTargets,
+    settings: Settings,
 ) -> Resources:
     """What resolvers reach."""
     return open_resources(
@@ -164,7 +163,7 @@ def resources_on(
         try_code=limits.hold_code,
         right_code=limits.right_hold_code,
         feeds=feeds,
-        private_targets=private_targets,
+        private_targets=read_private_targets(settings.webhook_private_targets),
     )
 
 

@@ -67,7 +67,7 @@ def a_partner_wants_to_be_told(walk: Walk) -> None:
     walk.found["endpoint"], walk.found["webhook_secret"] = reply.value["endpoint"]["id"], reply.value["secret"]
     walk.expect("enabled at once", reply.value["endpoint"]["state"] == "ENABLED")
     reply = walk.do(PARTNER, fields + MADE, url="https://169.254.169.254/latest/meta-data")
-    walk.expect("an address inside somebody's network: refused", reply.refusals == ["WEBHOOK_URL_REFUSED"])
+    walk.expect("an address inside somebody's network: refused", reply.refusals == ["URL_REFUSED"])
 
 
 def a_partner_is_told(walk: Walk) -> None:

@@ -123,6 +123,7 @@ UNTOLD: Mapping[str, str] = {
     "member.updated": "of no partner",
     "member.suspended": "of no partner: each sees what of its own ended",
     "member.reinstated": "of no partner",
+    "member.exported": "of no partner",
     "member.erased": "of no partner: each hears that its consent has ended",
     "tier.assigned": "of no partner",
     "activity.imported": "of no partner",

@@ -137,8 +137,8 @@ FAULTS = {
     "UPDATE audit_entry SET partner_id = new_id()": {"entry_refers_to_nothing"},
     "UPDATE audit_entry SET perk_id = new_id()": {"entry_refers_to_nothing"},
     "UPDATE audit_entry SET member_id = new_id()": {"entry_refers_to_nothing"},
-    """INSERT INTO webhook_endpoint (id, partner_id, url, description, actions, state, since, version, failures, created_by,
-        created_at) SELECT new_id(), id, '', '', '{}', 'ENABLED', 0, 1, 0, '', created_at FROM partner;
+    """INSERT INTO webhook_endpoint (id, partner_id, url, description, actions, state, since, version, failures,
+        created_by, created_at) SELECT new_id(), id, '', '', '{}', 'ENABLED', 0, 1, 0, '', created_at FROM partner;
       UPDATE webhook_cursor SET index = (SELECT size FROM log_head)""": {"event_without_message"},
 }
 LOG_FAULTS = {

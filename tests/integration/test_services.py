@@ -1,6 +1,7 @@
 """Bespoke requests: who may take which step, what a yes takes, and what stays when something is refused."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -716,7 +717,10 @@ IN_TIME, LATE = timedelta(minutes=59), timedelta(minutes=61)
         ([("recall", "member", IN_TIME)], [[]]),
         ([("recall", "member", LATE)], [["ANSWERED_LATE"]]),
         ([("recall", "member", 3 * HOUR)], [["ANSWERED_LATE", "SOLVED_LATE"]]),
-        ([("approve", "partner", IN_TIME), ("fulfil", "partner", 2 * HOUR)], [["ANSWERED_IN_TIME"], ["SOLVED_IN_TIME"]]),
+        (
+            [("approve", "partner", IN_TIME), ("fulfil", "partner", 2 * HOUR)],
+            [["ANSWERED_IN_TIME"], ["SOLVED_IN_TIME"]],
+        ),
         ([("approve", "partner", IN_TIME), ("fulfil", "partner", 3 * HOUR)], [["ANSWERED_IN_TIME"], ["SOLVED_LATE"]]),
         ([("quote", "partner", IN_TIME), ("decline", "member", 9 * HOUR)], [["ANSWERED_IN_TIME"], ["SOLVED_IN_TIME"]]),
     ],
@@ -735,13 +739,6 @@ async def test_the_entry_of_a_step_says_which_promise_it_kept_or_missed(
     )
     assert [row["reasons"] for row in found] == told
     assert [json.loads(row["in_leaf"]) for row in found] == told
-
-
-async def test_who_promised_nothing_keeps_and_misses_nothing(club: Club, database: Database) -> None:
-    desk = await a_desk(club, database, answer_within_seconds=None, solve_within_seconds=None)
-    request_id = await desk.submitted()
-    assert await desk.step("decline", request_id, "partner", now=club.now + 9 * HOUR) == []
-    assert await desk.entries("declined") == [("DONE", [])]
 
 
 async def test_a_refused_step_keeps_no_promise(club: Club, database: Database) -> None:

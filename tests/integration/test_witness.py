@@ -371,6 +371,10 @@ async def killed_again_and_again(folder: Path, rounds: int, dice: random.Random)
                     for _, address in witnesses
                     for log in BRANCHES
                 ]
+                enough = len(signed) + 5
+                async with asyncio.timeout(30):
+                    while len(signed) < enough:
+                        await asyncio.sleep(0.01)
                 for process, _ in witnesses:
                     await asyncio.sleep(dice.uniform(0.05, 0.15))
                     process.kill()

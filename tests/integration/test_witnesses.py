@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from gateway import embedded, witnesses
+from gateway.app import Gateway
 from gateway.database import Database
 from gateway.sequencer import Sequencer
 from gateway.settings import Settings, SettingsInvalid, read_settings
@@ -32,7 +33,6 @@ from partners.notes import (
     verifier_of,
 )
 from tests.sequencing import ORIGIN, sequencer_on, write
-from tests.serving import serving
 from tests.witnesses import running_witness
 
 NAME = "witness.example/w1"
@@ -406,10 +406,12 @@ async def test_a_service_shows_what_a_witness_that_runs_elsewhere_has_signed(
             witnesses=f"{key} {address}",
             witness_seconds=1,
         )
-        async with serving(settings, work=True) as api:
-            await write(api.service.database, api.service.clock(), 7)
+        gateway = Gateway(settings)
+        transport = httpx.ASGITransport(gateway)
+        async with gateway.living() as service, httpx.AsyncClient(transport=transport, base_url="http://perks") as api:
+            await write(service.database, service.clock(), 7)
             async with asyncio.timeout(15):
-                while (answer := await api.client.get("/log/witnessed")).status_code != 200:  # noqa: ASYNC110
+                while (answer := await api.get("/log/witnessed")).status_code != 200:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
     assert open_checkpoint(answer.text, log_key, Verifier.parse(key)).size == 7
     assert len(read_signatures(answer.text, Verifier.parse(key))) == 1

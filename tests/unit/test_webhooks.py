@@ -48,8 +48,10 @@ def test_a_shared_secret_that_is_given_is_taken(size: int) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "whsec_", "whsec_AAAA", "whsec_" + base64.b64encode(bytes(23)).decode(), "whsec_é" + "A" * 40]
-    + ["whsec_" + base64.b64encode(bytes(65)).decode(), base64.b64encode(bytes(32)).decode(), "whsk_" + "A" * 44],
+    [
+        *("", "whsec_", "whsec_AAAA", "whsec_é" + "A" * 40, "whsk_" + "A" * 44, base64.b64encode(bytes(32)).decode()),
+        *("whsec_" + base64.b64encode(bytes(size)).decode() for size in (23, 65)),
+    ],
 )
 def test_anything_else_is_no_shared_secret(given: str) -> None:
     with pytest.raises(BadInput, match="24 to 64 bytes"):
@@ -105,8 +107,10 @@ def attempt(**answered: object) -> Attempt:
 
 @pytest.mark.parametrize(
     ("status", "succeeds"),
-    [(200, True), (202, True), (204, True), (299, True), (100, False), (301, False), (308, False), (400, False)]
-    + [(404, False), (410, False), (429, False), (500, False), (503, False), (None, False)],
+    [
+        *((status, True) for status in (200, 202, 204, 299)),
+        *((status, False) for status in (100, 301, 308, 400, 404, 410, 429, 500, 503, None)),
+    ],
 )
 def test_any_2xx_is_a_success_and_nothing_else(status: int | None, succeeds: bool) -> None:
     tried = attempt(status=status)
@@ -152,7 +156,8 @@ def test_every_action_on_record_is_told_or_there_is_a_reason_why_not() -> None:
     sources = [*(ROOT / "alembic" / "sql").glob("*.sql")]
     for package in ("partners", "auth", "gateway"):
         sources += [path for path in (ROOT / package).rglob("*.py") if "webhooks" not in path.parts]
-    recorded = {action for path in sources for action in ACTION.findall(path.read_text(encoding="utf-8"))}
+    lines = [line for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
+    recorded = {action for line in lines if "log." not in line for action in ACTION.findall(line)}
     recorded |= {f"waitlist.{end}" for end in ("withdrawn", "lapsed")}
     known = EVENTS.keys() | UNTOLD.keys()
     nouns = {action.partition(".")[0] for action in known}
