@@ -41,10 +41,12 @@ class HighWater:
     async def known(self) -> Checkpoint | None:
         """The last checkpoint, None where none was ever signed or told; while a witness has signed another tree, that
         one. LogForked when the file is damaged."""
-        note = await asyncio.to_thread(self.read)
+        return await asyncio.to_thread(self._known)
+
+    def _known(self) -> Checkpoint | None:
+        note = self.read()
         mark = None if note is None else self._checkpoint(note)
-        doubt = await asyncio.to_thread(self.doubts.largest, mark.origin if mark else None)
-        return doubt or mark
+        return self.doubts.largest(mark.origin if mark else None) or mark
 
     async def keep(self, note: str) -> None:
         """Raises the mark to a checkpoint that was committed, before anybody else is told of it.

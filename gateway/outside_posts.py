@@ -5,21 +5,23 @@ import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 
 import certifi
 import httpcore
 
 from gateway.outside_sockets import CheckedBackend, Limits, OutsideFault, Resolve, Resolver
-from partners.outside_addresses import FaultKind, PrivateTargets, UrlRefused, read_url
+from partners.outside_addresses import FaultKind, PrivateTargets, Target, UrlRefused, read_url
 from partners.values import value
 
 USER_AGENT = "perks-gateway-webhooks/1"
-KEPT_CONNECTIONS_MAX = 32
+KEPT_EACH_MAX = 16
 KEPT_S = 4
 """Seconds that an idle connection is kept: less than servers do, so that a message seldom meets one that is closing."""
 RETRY_AFTER_MAX_S = 86_400
+
+Kept = tuple[httpcore.AsyncHTTPConnection, asyncio.TimerHandle]
 
 
 @value
@@ -32,60 +34,111 @@ class Answer:
 
 
 class OutsidePosts:
-    """One pool of connections; `await posts(url, body, headers)` is one exchange.
+    """`await posts(url, body, headers)` is one exchange, on a connection that was kept or on a new one.
 
     HTTP/1.1 alone. No redirect is followed, nothing is taken from the environment (proxies, passwords), no cookie is
-    kept and no answer is decompressed: httpcore does none of it.
+    kept and no answer is decompressed: httpcore's connections do none of it. Its pool is not used: beyond some dozens
+    of connections it keeps none.
     """
 
-    def __init__(self, pool: httpcore.AsyncConnectionPool, private: PrivateTargets, limits: Limits) -> None:
-        self._pool, self._private, self._limits = pool, private, limits
+    def __init__(self, backend: CheckedBackend, trusted: ssl.SSLContext, private: PrivateTargets, limits: Limits):
+        self._backend, self._trusted, self._private, self._limits = backend, trusted, private, limits
+        self._kept: dict[str, list[Kept]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """The answer, whatever its status is. Raises OutsideFault where there is none.
 
         It counts from the moment its head is there: what its body holds, or does to keep us waiting, changes nothing.
         """
-        began = time.monotonic()
+        began, target = time.monotonic(), self._target(url)
+        request, connection = request_of(target, body, headers), self._take(target)
         try:
             async with asyncio.timeout(self._limits.total_s):
-                response = await self._pool.handle_async_request(self._request(url, body, headers))
+                response = await connection.handle_async_request(request)
+            head = {name.lower(): text for name, text in response.headers}
+            answer = Answer(response.status, seconds_to_wait(head), round(1000 * (time.monotonic() - began)))
+            await self._drain(response)
         except (TimeoutError, httpcore.TimeoutException):
             raise OutsideFault(FaultKind.TIMEOUT, f"no answer within {self._limits.total_s:g} seconds") from None
         except httpcore.NetworkError:
             raise OutsideFault(FaultKind.CONNECT, "the connection broke") from None
-        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol):
+        except httpcore.ProtocolError:
             raise OutsideFault(FaultKind.PROTOCOL, "what was answered is not HTTP/1.1") from None
-        try:
-            head = {name.lower(): text for name, text in response.headers}
-            return Answer(response.status, seconds_to_wait(head), round(1000 * (time.monotonic() - began)))
         finally:
-            await self._let_go(response)
+            await self._let_go(target, connection)
+        return answer
 
-    def _request(self, url: str, body: bytes, headers: Mapping[str, str]) -> httpcore.Request:
+    def _target(self, url: str) -> Target:
         try:
-            target = read_url(url, self._private)
+            return read_url(url, self._private)
         except UrlRefused as refused:
             raise OutsideFault(FaultKind.REFUSED_ADDRESS, refused.message) from None
-        sent: dict[bytes | str, bytes | str] = {
-            "Host": target.authority,
-            "User-Agent": USER_AGENT,
-            "Accept-Encoding": "identity",
-            "Content-Length": str(len(body)),
-        }
-        sent.update(headers.items())
-        return httpcore.Request("POST", target.url, headers=sent, content=body)
 
-    async def _let_go(self, response: httpcore.Response) -> None:
-        """Keeps the connection if the rest of the answer is short and soon there; closes it otherwise."""
+    def _take(self, target: Target) -> httpcore.AsyncHTTPConnection:
+        """The youngest connection that is kept for the target and still open, or a new one."""
+        kept = self._kept.get(target.origin, [])
+        while kept:
+            connection, forgetting = kept.pop()
+            forgetting.cancel()
+            if not connection.has_expired():
+                return connection
+            self._close(connection)
+        origin = httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port)
+        return httpcore.AsyncHTTPConnection(origin, self._trusted, network_backend=self._backend)
+
+    async def _drain(self, response: httpcore.Response) -> None:
+        """Reads the rest of the answer if it is short and soon there, so that the connection can be used again."""
         try:
             with suppress(Exception):
+                response.extensions["network_stream"].left = self._limits.answer_bytes
                 async with asyncio.timeout(self._limits.body_s):
-                    response.extensions["network_stream"].left = self._limits.answer_bytes
                     async for _ in response.aiter_stream():
                         pass
         finally:
             await response.aclose()
+
+    async def _let_go(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> None:
+        """Keeps the connection for a few seconds if it is fit for another exchange, or closes it."""
+        kept = self._kept.setdefault(target.origin, [])
+        if connection.is_available() and len(kept) < KEPT_EACH_MAX:
+            forgetting = asyncio.get_running_loop().call_later(KEPT_S, self._forget, target, connection)
+            kept.append((connection, forgetting))
+        else:
+            await connection.aclose()
+        if not kept:
+            del self._kept[target.origin]
+
+    def _forget(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> None:
+        left = [one for one in self._kept.pop(target.origin, []) if one[0] is not connection]
+        if left:
+            self._kept[target.origin] = left
+        self._close(connection)
+
+    def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        task = asyncio.create_task(connection.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Closes what is kept."""
+        for connection, forgetting in [one for kept in self._kept.values() for one in kept]:
+            forgetting.cancel()
+            self._close(connection)
+        self._kept.clear()
+        await asyncio.gather(*self._closing)
+
+
+def request_of(target: Target, body: bytes, headers: Mapping[str, str]) -> httpcore.Request:
+    """A POST with the caller's headers and few of its own."""
+    sent: dict[bytes | str, bytes | str] = {
+        "Host": target.authority,
+        "User-Agent": USER_AGENT,
+        "Accept-Encoding": "identity",
+        "Content-Length": str(len(body)),
+    }
+    sent.update(headers.items())
+    return httpcore.Request("POST", target.url, headers=sent, content=body)
 
 
 def seconds_to_wait(head: Mapping[bytes, bytes]) -> int | None:
@@ -109,13 +162,8 @@ async def open_outside_world(
     resolve: Resolve | None = None,
     trusted: ssl.SSLContext | None = None,
 ) -> AsyncIterator[OutsidePosts]:
-    """Opens the pool; tests give a resolver, shorter limits, and whom to trust instead of the usual authorities."""
-    pool = httpcore.AsyncConnectionPool(
-        ssl_context=trusted or ssl.create_default_context(cafile=certifi.where()),
-        max_connections=None,
-        max_keepalive_connections=KEPT_CONNECTIONS_MAX,
-        keepalive_expiry=KEPT_S,
-        network_backend=CheckedBackend(private, resolve or Resolver(), limits),
-    )
-    async with pool:
-        yield OutsidePosts(pool, private, limits)
+    """Opens a client; tests give a resolver, shorter limits, and whom to trust instead of the usual authorities."""
+    authorities = trusted or ssl.create_default_context(cafile=certifi.where())
+    backend = CheckedBackend(private, resolve or Resolver(), limits)
+    async with aclosing(OutsidePosts(backend, authorities, private, limits)) as posts:
+        yield posts

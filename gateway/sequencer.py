@@ -43,7 +43,7 @@ class Sequencer:
 
         LogForked, Unavailable: nothing was signed and everything waits in the outbox.
         """
-        grown = await sequence(connection, self.keys, self.origin, self.clock(), await self.high_water.known())
+        grown = await sequence(connection, self.keys, self.origin, self.clock(), self.high_water.known)
         if grown is not None:
             await self.high_water.keep(grown.note)
         return grown

@@ -128,6 +128,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "REDIS_URL": settings.redis_url,
         "PERKS_SECRET": settings.secret.get_secret_value(),
         "PERKS_BASE_URL": settings.address,
+        "PERKS_DATA_FOLDER": str(settings.data_folder),
         "PERKS_TRUSTED_PROXIES": settings.trusted_proxies,
         "PERKS_PROGRAMME": str(settings.programme_file),
         "PERKS_GRAPHIQL": str(settings.graphiql).lower(),

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from gateway.app import Service
 
 PATH = "/statements/{partner}/{file}"
-AT_ONCE = 2
-"""Statements that one process makes at a time; others wait their turn, without a connection."""
 KINDS = {"html": (statement_page, b"text/html; charset=utf-8"), "csv": (statement_table, b"text/csv; charset=utf-8")}
 POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -37,7 +35,7 @@ class Statements:
     """An ASGI application: GET and HEAD of `{month}.html` and `{month}.csv`; errors as at /graphql."""
 
     def __init__(self, service: "Service") -> None:
-        self._service, self._turns = service, asyncio.Semaphore(AT_ONCE)
+        self._service = service
         self._verifier = TokenVerifier(service.ring, service.authority, service.denied, service.outside.issuers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +67,7 @@ class Statements:
         month, _, kind = file.rpartition(".")
         if kind not in KINDS:
             raise NotFound("a statement is {month}.html or {month}.csv")
-        async with self._turns, context.resources.connection() as connection:
+        async with context.resources.settling, context.resources.connection() as connection:
             found = await make_statement(connection, context.actor, month, context.now, handle=partner)
         written, media = KINDS[kind]
         page = await asyncio.to_thread(written, found)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import httpx
 import structlog
@@ -18,6 +19,8 @@ from gateway.witness.addresses import WitnessAddress, read_witnesses
 from gateway.witness.files import Turn
 from gateway.witness.submissions import render
 from partners.log import read_ranges
+from partners.log_forks import LogForked
+from partners.log_keys import read_verifiers
 from partners.merkle import consistency_ranges
 from partners.notes import NoteInvalid, Verifier, note_text, read_signatures
 from partners.witnessed import SignedHead, keep_cosignature, read_signed_head
@@ -127,6 +130,7 @@ class Witnesses:
                 await keep_cosignature(connection, head, line, self._clock())
         except Contradicted as contradiction:
             await self._mark.doubts.add(name, head.origin, watcher.seen)
+            await self._raise_mark(web, watcher, head)
             self._tell(watcher, str(contradiction), pause=False)
         except Overtaken:
             pass
@@ -136,6 +140,19 @@ class Witnesses:
             self._tell(watcher, f"{type(fault).__name__}: {fault}")
         else:
             self._tell(watcher, "")
+
+    async def _raise_mark(self, web: httpx.AsyncClient, watcher: Watcher, head: SignedHead) -> None:
+        """To the checkpoint that the witness shows, as ours do, if this log signed it: then it is no longer the word of
+        the witness alone, and a new log goes on from there."""
+        try:
+            status, _, note = await fetch(web, "GET", f"{watcher.address.url}/checkpoint/{quote(head.origin)}")
+            if status == 200:
+                async with self._database.connection() as connection:
+                    verifiers = await read_verifiers(connection, head.origin)
+                if await self._mark.raise_to(note, verifiers):
+                    log.error("witness.shows_loss", witness=watcher.address.verifier.label, checkpoint=note)
+        except (WitnessFault, NoteInvalid, LogForked):
+            pass  # other witnesses show none, and the doubt stands all the same
 
     def _tell(self, watcher: Watcher, fault: str, *, pause: bool = True) -> None:
         """Tells each kind of fault once and when it is over, and puts the next attempt off for longer each time."""
@@ -159,7 +176,9 @@ class Witnesses:
                 raise await self._excess(watcher, head)
             async with self._database.connection() as connection:
                 proof = await read_ranges(connection, consistency_ranges(watcher.seen, head.size))
-            status, kind, body = await submit(web, watcher.address.url, render(watcher.seen, proof, head.note))
+            status, kind, body = await fetch(
+                web, "POST", f"{watcher.address.url}/add-checkpoint", render(watcher.seen, proof, head.note)
+            )
             if status == 200:
                 watcher.seen = head.size
                 return cosignature_in(body, head, watcher.address.verifier, self._clock())
@@ -192,12 +211,12 @@ def witnesses_of(service: "Service") -> Witnesses:
     )
 
 
-async def submit(web: httpx.AsyncClient, url: str, body: bytes) -> tuple[int, str, str]:
-    """Status, media type and text of a witness's answer to POST /add-checkpoint; WitnessFault."""
+async def fetch(web: httpx.AsyncClient, method: str, url: str, body: bytes | None = None) -> tuple[int, str, str]:
+    """Status, media type and text of a witness's answer; WitnessFault."""
     answer = bytearray()
     headers = {"content-type": "text/plain; charset=utf-8", "accept-encoding": "identity"}
     try:
-        asked = web.stream("POST", f"{url}/add-checkpoint", content=body, headers=headers)
+        asked = web.stream(method, url, content=body, headers=headers)
         async with asyncio.timeout(ANSWER_SECONDS_MAX), asked as response:
             async for chunk in response.aiter_raw():
                 answer += chunk

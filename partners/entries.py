@@ -42,13 +42,17 @@ class Entry:
 
 
 NAMES = [field.name for field in fields(Entry)][:-1]
-ENTRY = f"SELECT {', '.join(f'e.{name}' for name in NAMES)}, l.index FROM "  # noqa: S608  columns
+ENTRY = f"SELECT {', '.join(f'e.{name}' for name in NAMES)}, "
+INDEX = "(SELECT l.index FROM log_leaf l WHERE l.entry_id = e.id)"  # not a join, which a plan for all values may hash
 WALK = "SELECT {names} FROM audit_entry WHERE {bounds} ORDER BY {order} {limit}"
 PICK = "SELECT w.* FROM ({walk}) AS w WHERE {given} ORDER BY {order} LIMIT $4"
 EACH = "SELECT w.* FROM unnest($1::{kind}[]) AS d(v) CROSS JOIN LATERAL ({walk}) AS w ORDER BY w.id DESC LIMIT {limit}"
-PAGE = f"{ENTRY} ({{walks}}) AS e LEFT JOIN log_leaf l ON l.entry_id = e.id ORDER BY e.id DESC"
-FIND = f"{ENTRY} audit_entry e LEFT JOIN log_leaf l ON l.entry_id = e.id WHERE e.id = $1"
-LOGGED = f"{ENTRY} log_leaf l JOIN audit_entry e ON e.id = l.entry_id WHERE {{given}} ORDER BY l.index"
+PAGE = f"{ENTRY} {INDEX} FROM ({{walks}}) AS e ORDER BY e.id DESC"
+FIND = f"{ENTRY} {INDEX} FROM audit_entry e WHERE e.id = $1"
+LOGGED_MAX = 500
+LOGGED = f"""{ENTRY} l.index FROM (
+  SELECT index, entry_id FROM log_leaf WHERE index >= $1 AND index < $2 ORDER BY index LIMIT {LOGGED_MAX}
+) AS l JOIN audit_entry e ON e.id = l.entry_id {{where}} ORDER BY l.index"""  # noqa: S608  columns
 
 
 @value
@@ -215,8 +219,8 @@ async def find_entry(connection: "Connection[Any]", id: UUID) -> Entry | None:
 
 
 async def logged_entries(connection: "Connection[Any]", wanted: EntryFilter, start: int, end: int) -> list[Entry]:
-    """The entries at places from `start` until before `end` of the log, in its order."""
+    """The entries at places from `start` until before `end` of the log, at most 500 places, in its order."""
     conditions = wanted.conditions
-    given = [f"e.{condition.format(f'${number}')}" for number, condition in enumerate(conditions, 3)]
-    statement = LOGGED.format(given=" AND ".join(["l.index >= $1", "l.index < $2", *given]))
+    given = " AND ".join(f"e.{condition.format(f'${number}')}" for number, condition in enumerate(conditions, 3))
+    statement = LOGGED.format(where=f"WHERE {given}" if given else "")
     return [Entry(*row) for row in await connection.fetch(statement, start, end, *conditions.values())]

@@ -10,7 +10,7 @@ from asyncpg import Connection
 
 from partners.errors import PerksError
 from partners.export_formats import WRITERS, Writer
-from partners.export_rows import Source
+from partners.export_rows import Batch, Source
 from partners.exports import KEPT, Wanted
 from partners.tables import DisclosureKind, ExportFormat, ExportKind
 
@@ -89,12 +89,12 @@ class Making:
             raise LeaseLost
         batch = await self.source.read(connection, export["cursor"], now)
         last = batch.cursor >= self.source.wanted.last
-        body = await asyncio.to_thread(self._written, batch.rows, first=export["cursor"] is None, last=last)
+        body, told = await asyncio.to_thread(self._written, batch, first=export["cursor"] is None, last=last)
         if body:
             await self._keep(connection, body, export["bytes"])
-        if batch.told:
-            await self._tell(connection, sorted(batch.told), now)
-        size, rows, lease = export["bytes"] + len(body), export["rows"] + len(batch.rows), now + LEASE
+        if told:
+            await self._tell(connection, told, now)
+        size, rows, lease = export["bytes"] + len(body), export["rows"] + len(batch.records), now + LEASE
         await connection.execute(ADVANCE, self.id, batch.cursor, rows, size, lease, self.writer.resumable)
         if last:
             await connection.execute(FINISH, self.id, now, now + KEPT)
@@ -105,10 +105,13 @@ class Making:
         self.leased_until = now + LEASE
         self.attempts = 1 if self.writer.resumable else self.attempts
 
-    def _written(self, rows: Any, *, first: bool, last: bool) -> bytes:
+    def _written(self, batch: Batch, *, first: bool, last: bool) -> tuple[bytes, list[UUID]]:
+        """The bytes that follow, and whom they tell of. Outside the event loop, which it would hold up for too long."""
         pieces = [self.writer.begin()] if first else []
-        pieces.append(self.writer.add(rows))
-        return b"".join([*pieces, self.writer.end()] if last else pieces)
+        pieces.append(self.writer.add(batch.rows()))
+        if last:
+            pieces.append(self.writer.end())
+        return b"".join(pieces), sorted(batch.told())
 
     async def _keep(self, connection: "Connection[Any]", body: bytes, offset: int) -> None:
         number = await connection.fetchval(NUMBER, self.id)

@@ -119,11 +119,19 @@ NEXT_END = "SELECT r.id FROM redemption r WHERE r.id > $1 AND r.id <= $2 {bounds
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows in the order of their columns, where they end, and whose row was told to whoever asked."""
+    """Records as they come from the database, and where they end. The last field of each is the member who was told of,
+    if anybody was."""
 
-    rows: Sequence[Sequence[Any]]
+    records: Sequence[Any]
     cursor: UUID
-    told: frozenset[UUID]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Values in the order of the columns; some milliseconds of work."""
+        return [tuple(record)[:-1] for record in self.records]
+
+    def told(self) -> set[UUID]:
+        """Whose rows they are, as far as whoever asked is told."""
+        return {record[-1] for record in self.records} - {None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,7 @@ class Source:
             end = min(after.int + BATCH, self.wanted.last.int)
             conditions, values = self._conditions("e", "at", 3)
             statement = READ_ENTRIES.format(batch=BATCH, conditions=conditions)
-            return batch_of(await connection.fetch(statement, after.int, end, *values), UUID(int=end))
+            return Batch(await connection.fetch(statement, after.int, end, *values), UUID(int=end))
         bounds, bounded = self._bounds("r", 3)
         next_end = NEXT_END.format(bounds=bounds, place=BATCH - 1)
         end_id = await connection.fetchval(next_end, after, self.wanted.last, *bounded) or self.wanted.last
@@ -158,7 +166,7 @@ class Source:
         conditions, values = self._filters("r", "confirmed_at", 3 + len(people) + len(bounded))
         whose = OF_MEMBERS if self.for_partner is None else OF_ALIASES
         statement = READ_REDEMPTIONS.format(batch=BATCH, bounds=bounds, conditions=conditions, **whose)
-        return batch_of(await connection.fetch(statement, after, end_id, *people, *bounded, *values), end_id)
+        return Batch(await connection.fetch(statement, after, end_id, *people, *bounded, *values), end_id)
 
     async def count(self, connection: "Connection[Any]") -> int:
         """How many rows there will be."""
@@ -201,9 +209,3 @@ def numbered(conditions: Mapping[str, Any], place: int) -> tuple[str, list[Any]]
     """Those that are given, each with the number of its parameter."""
     given = {text: value for text, value in conditions.items() if value is not None}
     return " ".join(f"AND {text} ${number}" for number, text in enumerate(given, place)), [*given.values()]
-
-
-def batch_of(records: Sequence[Any], cursor: UUID) -> Batch:
-    """Records whose last field is the member who was told of, if anybody was."""
-    rows = [tuple(record) for record in records]
-    return Batch([row[:-1] for row in rows], cursor, frozenset(row[-1] for row in rows) - {None})

@@ -116,9 +116,14 @@ class Target:
         return host if usual else f"{host}:{self.port}"
 
     @property
+    def origin(self) -> str:
+        """What connections go to."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
     def url(self) -> str:
         """The same as text."""
-        return f"{self.scheme}://{self.authority}{self.path}"
+        return f"{self.origin}{self.path}"
 
 
 def read_url(url: str, private: PrivateTargets = PrivateTargets()) -> Target:  # noqa: B008 - it is frozen

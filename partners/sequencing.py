@@ -1,6 +1,6 @@
 """The one step by which the log grows, so that what committed is provable, in order and exactly once."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -54,8 +54,16 @@ class Grown:
     note: str
 
 
+async def nothing_known() -> None:
+    """Of a log that nobody keeps a mark of."""
+
+
 async def sequence(
-    connection: "Connection[Any]", keys: Keys, origin: str, now: datetime, known: Checkpoint | None = None
+    connection: "Connection[Any]",
+    keys: Keys,
+    origin: str,
+    now: datetime,
+    known: Callable[[], Awaitable[Checkpoint | None]] = nothing_known,
 ) -> Grown | None:
     """Moves at most 4,096 entries from the outbox into the log and signs the new checkpoint, in one transaction of
     its own; None when there is nothing to move, also while another sequencer is at it.
@@ -66,6 +74,7 @@ async def sequence(
     """
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
         return None
+    mark = await known()
     async with connection.transaction(isolation="read_committed"):
         head = await connection.fetchrow(TAKE, BATCH_MAX)
         if head is None:
@@ -75,7 +84,7 @@ async def sequence(
         if head is None or not head["leaf_hashes"]:
             return None
         name, tree = head["origin"] or origin, CompactRange(head["size"], head["frontier"])
-        await require_onward(connection, head["origin"], tree, known)
+        await require_onward(connection, head["origin"], tree, mark)
         seeds = await signing_seeds(connection, head, keys, name, now)
         tree.append(head["leaf_hashes"])
         note = sign_checkpoint(Checkpoint(name, tree.size, tree.root()), *seeds)

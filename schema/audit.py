@@ -8,7 +8,7 @@ from uuid import UUID
 import strawberry
 
 from partners import entries
-from partners.entries import Entry, EntryFilter
+from partners.entries import LOGGED_MAX, Entry, EntryFilter
 from partners.errors import BadInput
 from partners.feeds import Seen
 from partners.live import THE_LOG, read_size
@@ -20,8 +20,6 @@ from schema.paging import Connection, connect, page_size, read_cursor, show_curs
 from schema.permissions import Staff, field, object_type
 from schema.proofs import AuditProof
 from schema.selection import selected
-
-TOLD_AT_ONCE = 500
 
 
 @object_type(permission=Staff("audit:read"), description="One append-only record of a state change or a refusal.")
@@ -139,7 +137,7 @@ async def follow_entries(
             if not 0 <= next_index <= seen.state:
                 raise BadInput(f"fromIndex: 0 to {seen.state}, the size of the log", limit=seen.state)
             while next_index < seen.state:
-                context.now, end = clock(), min(next_index + TOLD_AT_ONCE, seen.state)
+                context.now, end = clock(), min(next_index + LOGGED_MAX, seen.state)
                 async with connection_of() as connection:
                     rows = await entries.logged_entries(connection, wanted, next_index, end)
                     proven = await prove(connection, rows)

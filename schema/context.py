@@ -28,6 +28,7 @@ from partners.references import Asker
 Connect = Callable[[], AbstractAsyncContextManager["Connection[Any]"]]
 Reading = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Throttle = Callable[[str], Awaitable[None]]
+STATEMENTS_AT_ONCE = 2
 
 
 @dataclass(slots=True)
@@ -37,7 +38,8 @@ class Resources:
 
     `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back. `freed`
     is set by whoever gave something back, so that those who wait are offered it at once. `private_targets` are the
-    addresses that webhooks may have although they are not public.
+    addresses that webhooks may have although they are not public. Who makes a statement has a place in `settling`
+    before it asks for a connection: what reads for seconds never takes the connections that claims need.
     """
 
     sessions: async_sessionmaker[AsyncSession]
@@ -53,6 +55,7 @@ class Resources:
     availability: Batcher[None, UUID, Seen[Availability] | None]
     private_targets: PrivateTargets
     freed: asyncio.Event = field(default_factory=asyncio.Event)
+    settling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STATEMENTS_AT_ONCE))
 
     async def learn(self, questions: Sequence[Question]) -> list[Known | None]:
         """What is known for each: a single question joins whatever else is being asked, a list goes on its own."""

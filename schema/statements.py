@@ -144,7 +144,7 @@ async def find_statement(info: Info, month: str, partner: PartnerBy | None = Non
     """The statement of a month; partners need not say whose."""
     context = info.context
     id, handle = (None, None) if partner is None else partner.names()
-    async with context.resources.connection() as connection:
+    async with context.resources.settling, context.resources.connection() as connection:
         found = await make_statement(
             connection, context.actor, month, context.now, id=id, handle=handle, with_open="open" in selected(info)
         )

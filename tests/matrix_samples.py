@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import sqlalchemy as sa
+
 from auth.caller import Caller, CallerKind
 from auth.client_settings import ClientSettings
 from auth.clients import Administrator, create_client
@@ -414,10 +416,11 @@ async def one_services_partner(club: Club, rows: Rows) -> dict[str, Any]:
 
 
 async def new_endpoint(club: Club, rows: Rows, *, logged: bool = False) -> tables.WebhookEndpoint:
-    """A webhook endpoint of the partner, perhaps with a message and an attempt; all there were before are gone."""
+    """A webhook endpoint of the partner, perhaps with a message and an attempt; those made before it are gone, but
+    for the first."""
     settings = endpoints.EndpointSettings("https://hooks.brand.example/")
     async with club.database.sessions.begin() as session:
-        for former in await list_endpoints(session, SYSTEM, partner_id=rows.partner.id, first=99):
+        for former in (await list_endpoints(session, SYSTEM, partner_id=rows.partner.id, first=99))[1:]:
             await endpoints.delete_endpoint(session, former.id, actor=SYSTEM, now=club.now)
         made, _ = await endpoints.create_endpoint(
             session, rows.partner.id, settings, keys=club.keys, actor=SYSTEM, now=club.now
@@ -577,6 +580,10 @@ def samples() -> dict[str, Sample]:
                 "query($filter: RedemptionFilter) { redemptions(filter: $filter) { nodes { id } } }",
                 lambda rows, _: {"filter": {"perk": perk_id(rows)}},
             ),
+            "Query.export": fresh("query($id: ID!) { export(id: $id) { id } }", export_once),
+            "Query.exports": fresh("{ exports { nodes { id } } }", export_once),
+            "Mutation.requestExport": fresh(command("requestExport", "RequestExportInput", ERRORS), to_export),
+            "Mutation.cancelExport": fresh(command("cancelExport", "CancelExportInput", ERRORS), to_cancel_export),
             "Query.ruleKinds": plain("{ ruleKinds { kind } }"),
             "Query.policyDryRun": about(
                 "query($perk: PerkBy!) { policyDryRun(perk: $perk, rules: []) { members } }",
@@ -730,6 +737,36 @@ async def nothing_but_logged(club: Club, _: Rows) -> dict[str, Any]:
     return {}
 
 
+async def new_export(rows: Rows, club: Club, *, open: bool = False) -> str:
+    """An export of the partner's, the only one that counts."""
+    async with club.database.sessions.begin() as session:
+        await session.execute(sa.update(tables.Export).values(state=tables.ExportState.EXPIRED, expires_at=None))
+        export = tables.Export(
+            partner_id=rows.partner.id,
+            requested_by="client",
+            kind=tables.ExportKind.REDEMPTIONS,
+            format=tables.ExportFormat.CSV,
+            wanted={},
+            state=tables.ExportState.QUEUED if open else tables.ExportState.FAILED,
+            created_at=club.now,
+        )
+        session.add(export)
+        return f"export_{export.id.hex}"
+
+
+async def export_once(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"id": await new_export(rows, club)}
+
+
+async def to_export(club: Club, rows: Rows) -> dict[str, Any]:
+    await new_export(rows, club)
+    return {"input": {"kind": "REDEMPTIONS"}}
+
+
+async def to_cancel_export(club: Club, rows: Rows) -> dict[str, Any]:
+    return {"input": {"export": await new_export(rows, club, open=True)}}
+
+
 async def new_review(club: Club, rows: Rows) -> str:
     """Of the member's claims at another partner, since it would stand in the way here."""
     perk = await club.perk()
@@ -763,5 +800,6 @@ async def node_ids(club: Club, rows: Rows) -> dict[str, str]:
         "AuditEntry": f"entry_{entry['id'].hex}",
         "AccessGrant": await new_right(club, rows),
         "Review": await new_review(club, rows),
+        "Export": await new_export(rows, club),
         "WebhookEndpoint": endpoint_id(await new_endpoint(club, rows)),
     }

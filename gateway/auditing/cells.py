@@ -123,12 +123,12 @@ class Times:
 
     def read(self, text: str, line: int) -> Spans:
         """The moment, as exactly as it is written: a day, a minute, a second or less. CellWrong."""
-        day_text, parted, time_text = text.strip().replace("T", " ", 1).partition(" ")
+        day_text, *time_text = re.split("[Tt ]+", text.strip(), maxsplit=1)
         day = self._day(day_text)
-        if not parted:
+        if not time_text:
             self._be_of_one_kind(False, line)
             return ((self._local(datetime.combine(day, time()))[0], self._next_day(day)),)
-        parts = TIME.fullmatch(time_text.strip())
+        parts = TIME.fullmatch(time_text[0])
         if parts is None:
             raise CellWrong("not a time, as 2026-05-31 18:00 or 2026-05-31T18:00:00Z; of zones it tells offsets only")
         moment, width = clock(day, parts)

@@ -104,7 +104,7 @@ def encoding_of(path: Path) -> str:
         for mark, code in BYTE_ORDER_MARKS.items():
             if block.startswith(mark):
                 return code
-        if b"\0" in block[:4096]:
+        if block[:4096].count(0) * 3 > len(block[:4096]):
             return "utf-16-le" if block[1:2] == b"\0" else "utf-16-be"
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:

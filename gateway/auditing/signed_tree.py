@@ -1,6 +1,7 @@
 """The tree under a signed checkpoint, read tile by tile from whoever has it, and believed as far as it is proven."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from gateway.auditing.files import Unsound
 from gateway.auditing.tree import root_of_full, root_of_levels
@@ -26,7 +27,7 @@ class SignedTree:
         self._held: dict[int, tuple[int, list[bytes]]] = {}
         for tile in self.edge_tiles():
             self._edge += [[] for _ in range(len(self._edge), tile.level or 0)]
-            self._edge.append(hashes_of(read(tile, lambda raw, tile=tile: len(raw) == HASH_BYTES * tile.width)))
+            self._edge.append(hashes_of(read(tile, partial(is_wide, tile.width))))
         if root_of_levels(self._edge) != checkpoint.root:
             raise Unsound("the tiles at its right edge do not lead to the signed root")
 
@@ -58,7 +59,7 @@ class SignedTree:
         held = self._held.get(level)
         if held is None or held[0] != index:
             parent = self.hashes(level + 1, index // TILE_WIDTH)[index % TILE_WIDTH]
-            raw = self._read(Tile(level, index), lambda raw: leads_to(parent, raw))
+            raw = self._read(Tile(level, index), partial(leads_to, parent))
             held = self._held[level] = (index, hashes_of(raw))
         return held[1]
 
@@ -73,6 +74,11 @@ class SignedTree:
         ]
         [root] = fold(ranges, taken)
         return root
+
+
+def is_wide(width: int, raw: bytes) -> bool:
+    """Whether these are so many hashes."""
+    return len(raw) == width * HASH_BYTES
 
 
 def leads_to(parent: bytes, raw: bytes) -> bool:

@@ -25,6 +25,9 @@ class Source(Protocol):
     def read(self, name: str, bytes_max: int) -> bytes | None:
         """All of a file; None when there is none. OSError, too, when it is longer than it may be."""
 
+    def close(self) -> None:
+        """Lets go of what it holds."""
+
 
 class Unreachable(OSError):
     """A source does not give what it should; the message names the file and says how."""
@@ -49,6 +52,9 @@ class Folder:
             raise Unreachable(f"{self._path / name}: longer than {bytes_max} bytes")
         return raw
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class Address:
     """A log that is served. No redirects are followed, so that the token goes to nobody else."""
@@ -56,8 +62,12 @@ class Address:
     def __init__(self, address: str, token: str | None, *, sleep: Callable[[float], None] = time.sleep) -> None:
         import httpx
 
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(address)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # of a port
+            known = False
+        if not known:
             raise BadInput(f"{address}: an address is as https://perks.example/log/")
         if token and parts.scheme == "http" and parts.hostname not in LOOPBACK:
             raise BadInput(f"{address}: a token goes over https alone")
@@ -85,6 +95,10 @@ class Address:
             except httpx.TransportError as broken:
                 fault = str(broken) or type(broken).__name__
         raise Unreachable(f"{self._base}{name}: {fault}{hint(name, fault)}")
+
+    def close(self) -> None:
+        """Ends its connection."""
+        self._client.close()
 
     def _taken(self, answer: "httpx.Response", name: str, bytes_max: int) -> bytes:
         raw, until = bytearray(), time.monotonic() + SECONDS_MAX

@@ -1,7 +1,7 @@
 """The commands of `perks audit` that work on files alone, for auditors; they end with codes that cron can act on."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -169,7 +169,8 @@ def mirror_audit(
     with reading():
         token = token_file.read_text("utf-8").strip() if token_file else None
         try:
-            done = mirror_log(opened(source, token), folder, verifiers, hashes_only=hashes_only)
+            with closing(opened(source, token)) as copied:
+                done = mirror_log(copied, folder, verifiers, hashes_only=hashes_only)
         except (Unsound, NoteInvalid) as fault:
             figures["fault"] = str(fault)
         else:

@@ -49,19 +49,21 @@ def reconcile(
     quiet: Quiet = False,
 ) -> None:
     """Compare a partner's own list with the log: what both have, what one alone has, and what differs."""
-    clock = zone_of(zone)
+    clock, owner = zone_of(zone), partner_of(partner)
     if dates not in (None, "dmy", "mdy") or decimal_mark not in (None, ".", ","):
         raise BadInput("--dates is dmy or mdy, --decimal-mark is . or ,")
     read = Reading(
         Times(clock, dates), Numbers(decimal_mark), decimals, tolerance, edge(since, clock), edge(until, clock)
     )
-    with reading():
+    with reading(), open_list(file, mapped(mapping), encoding, tab(separator)) as found:
         opened = open_export(export)
         report = check_export(opened, checked_keys(key))
         if not report.sound:
-            finish({"sound": False}, [], f"not sound: {report.fault}", as_json=as_json, quiet=quiet)
-        with open_list(file, mapped(mapping), encoding, tab(separator)) as found, differences_in(out) as told:
-            books = read_books(opened, partner_of(partner), hashes="leafHash" in found.columns)
+            finish(
+                {"sound": False, "fault": report.fault}, [], f"not sound: {report.fault}", as_json=as_json, quiet=quiet
+            )
+        with differences_in(out) as told:
+            books = read_books(opened, owner, hashes="leafHash" in found.columns)
             done = Reconciliation(books, found, read, told.take)
             done.run(found.rows)
     say(done, books, told, {"encoding": found.encoding, "ignored": found.ignored}, as_json=as_json, quiet=quiet)

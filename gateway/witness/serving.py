@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.witness.cosigning import Refused, Witness
 from gateway.witness.records import RecordDamaged
@@ -17,10 +18,47 @@ from gateway.witness.records import RecordDamaged
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 128 * 1024  # 63 hashes, and a checkpoint with twenty signatures of 5 kB
-BODY_SECONDS_MAX = 10.0
+HEAD_SECONDS_MAX = BODY_SECONDS_MAX = 10.0
 CONNECTIONS_MAX = 200
 SIZE_TYPE = "text/x.tlog.size"
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn's, except that who does not say what it wants is not waited for: else a few hundred connections that
+    send nothing would keep every log out."""
+
+    _impatience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called once for each connection."""
+        super().connection_made(transport)
+        self.wait()
+
+    def on_message_begin(self) -> None:
+        """Called when a request's first bytes have come."""
+        super().on_message_begin()
+        self.wait()
+
+    def on_headers_complete(self) -> None:
+        """Called when the head of a request is there."""
+        self.calm()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called once, at the end."""
+        self.calm()
+        super().connection_lost(exc)
+
+    def wait(self) -> None:
+        """For the head of a request, and no longer than may be."""
+        self.calm()
+        self._impatience = self.loop.call_later(HEAD_SECONDS_MAX, self.transport.close)
+
+    def calm(self) -> None:
+        """Whoever was waited for is there, or gone."""
+        if self._impatience is not None:
+            self._impatience.cancel()
 
 
 def application(witness: Witness) -> Starlette:
@@ -78,12 +116,12 @@ def text(content: str, status: int = 200, kind: str = "text/plain; charset=utf-8
     return Response(content.encode(), status, {**HEADERS, "content-type": kind})
 
 
-def serve(witness: Witness, listener: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM."""
-    settings = uvicorn.Config(
+def config(witness: Witness) -> uvicorn.Config:
+    """uvicorn, without logs of each request."""
+    return uvicorn.Config(
         application(witness),
         loop="uvloop",
-        http="httptools",
+        http=Http,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -92,5 +130,9 @@ def serve(witness: Witness, listener: socket.socket) -> None:
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=10,
     )
+
+
+def serve(witness: Witness, listener: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM."""
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(settings).run(sockets=[listener])
+        uvicorn.Server(config(witness)).run(sockets=[listener])

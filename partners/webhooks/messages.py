@@ -65,7 +65,8 @@ async def make_messages(connection: "Connection[Any]", delays: bytes, now: datet
 
 
 # Endpoints with anything pending are found one after the other by the index; then those that may be tried, each with as
-# many messages as it has room for; of all of them one each before the second of any.
+# many messages as it has room for; of all of them one each before the second of any. What each says is looked up for it
+# alone (LIMIT 1): the planner can't know how few they are, and would read whole tables.
 LEASED = f"""
 WITH RECURSIVE pending AS (
   (SELECT endpoint_id FROM webhook_message WHERE state = 'PENDING' ORDER BY endpoint_id LIMIT 1)
@@ -79,9 +80,9 @@ WITH RECURSIVE pending AS (
   LEFT JOIN unnest($2::uuid[], $3::int[]) AS b(endpoint_id, busy) ON b.endpoint_id = p.id
   WHERE p.state = 'ENABLED' AND o.state = 'ACTIVE' AND (p.retry_at IS NULL OR p.retry_at <= $5)
 ), taken AS MATERIALIZED (
-  SELECT d.endpoint_id, d.entry_id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.index) AS nth
+  SELECT d.place, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.index) AS nth
   FROM ready r CROSS JOIN LATERAL (
-    SELECT m.endpoint_id, m.entry_id, m.index FROM webhook_message m
+    SELECT m.ctid AS place, m.endpoint_id, m.index FROM webhook_message m
     WHERE m.endpoint_id = r.id AND m.state = 'PENDING' AND m.due_at <= $5 AND NOT EXISTS (
       SELECT FROM webhook_message b WHERE b.endpoint_id = m.endpoint_id AND b.lane = m.lane AND b.state = 'PENDING'
         AND b.index < m.index)
@@ -89,16 +90,19 @@ WITH RECURSIVE pending AS (
   ) AS d
 ), leased AS (
   UPDATE webhook_message m SET leased_until = $6, due_at = $6
-  FROM (SELECT endpoint_id, entry_id FROM taken ORDER BY nth LIMIT $4) AS t
-  WHERE m.endpoint_id = t.endpoint_id AND m.entry_id = t.entry_id RETURNING m.endpoint_id, m.entry_id, m.attempts
+  WHERE m.ctid = ANY (ARRAY(SELECT place FROM taken ORDER BY nth LIMIT $4))
+  RETURNING m.endpoint_id, m.entry_id, m.attempts
 )
-SELECT l.endpoint_id, l.entry_id, l.attempts, r.partner_id, r.url, r.version, r.failures, e.action, e.at, e.perk_id,
-  e.subject_id, e.reasons, e.leaf, e.leaf_hash, {IS_STAGGERED} AS staggered, a.alias, a.member_id
-FROM leased l JOIN ready r ON r.id = l.endpoint_id JOIN audit_entry e ON e.id = l.entry_id
-LEFT JOIN member_alias a ON a.partner_id = r.partner_id AND a.member_id = e.member_id
-  AND (starts_with(e.action, 'consent.') OR EXISTS (SELECT FROM consent c WHERE c.member_id = a.member_id
-    AND c.partner_id = a.partner_id AND c.state = 'GRANTED' AND (c.expires_at IS NULL OR c.expires_at > $5)
-    AND 'redemptions:read' = ANY (c.scopes)))
+SELECT l.endpoint_id, l.entry_id, l.attempts, r.partner_id, r.url, r.version, r.failures, e.*, a.alias, a.member_id
+FROM leased l JOIN ready r ON r.id = l.endpoint_id CROSS JOIN LATERAL (
+  SELECT e.action, e.at, e.perk_id, e.subject_id, e.member_id AS about, e.reasons, e.leaf, e.leaf_hash,
+    {IS_STAGGERED} AS staggered FROM audit_entry e WHERE e.id = l.entry_id LIMIT 1
+) AS e LEFT JOIN LATERAL (
+  SELECT a.alias, a.member_id FROM member_alias a WHERE a.partner_id = r.partner_id AND a.member_id = e.about
+    AND (starts_with(e.action, 'consent.') OR EXISTS (SELECT FROM consent c WHERE c.member_id = e.about
+      AND c.partner_id = r.partner_id AND c.state = 'GRANTED' AND (c.expires_at IS NULL OR c.expires_at > $5)
+      AND 'redemptions:read' = ANY (c.scopes))) LIMIT 1
+) AS a ON true
 """  # noqa: S608  constants
 TOLD = ("action", "at", "perk_id", "subject_id", "reasons", "leaf", "leaf_hash", "staggered", "alias")
 

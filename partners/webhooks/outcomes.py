@@ -67,8 +67,9 @@ WITH tried AS (
   INSERT INTO disclosure (member_id, id, at, partner_id, client_id, kind, perk_id)
   SELECT t.member_id, t.id, t.at, t.partner_id, 'endpoint_' || replace(t.endpoint_id::text, '-', ''), 'REDEMPTIONS',
     e.perk_id
-  FROM tried t JOIN audit_entry e ON e.id = t.entry_id JOIN member b ON b.id = t.member_id AND b.state <> 'ERASED'
+  FROM tried t CROSS JOIN LATERAL (SELECT e.action, e.perk_id FROM audit_entry e WHERE e.id = t.entry_id LIMIT 1) AS e
   WHERE t.number = 1 AND NOT starts_with(e.action, 'consent.')
+    AND (SELECT b.state FROM member b WHERE b.id = t.member_id) <> 'ERASED'
 )
 INSERT INTO webhook_delivery (id, endpoint_id, entry_id, number, at, duration_ms, status, fault)
 SELECT id, endpoint_id, entry_id, number, at, duration_ms, status, fault FROM tried

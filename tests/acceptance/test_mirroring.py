@@ -32,7 +32,7 @@ async def test_a_mirror_of_a_running_service_is_what_the_service_exports(
         return await asyncio.to_thread(run, ["audit", *map(str, arguments), "--quiet"])
 
     async with serving(settings) as logged:
-        address = f"{logged.client.base_url}log/".replace("//log", "/log")
+        address = f"{str(logged.client.base_url).rstrip('/')}/log/"
         token.write_text(f"{logged.staff('audit:read').token}\n")
         await write(logged.service.database, datetime.now(UTC), 300)
         await sequencer_of(logged.service).carry_over()

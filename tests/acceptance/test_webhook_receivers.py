@@ -3,11 +3,13 @@
 Neither library knows `v1a`: they pass over signatures that are not `v1`, so that it is verified by `cryptography`.
 """
 
+import asyncio
 import base64
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,13 +17,21 @@ import standardwebhooks
 import svix.webhooks
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import SecretStr
 from standardwebhooks import WebhookVerificationError
 
+from gateway import embedded
+from gateway.database import Database
+from gateway.settings import Settings
+from partners.keys import Keys
+from partners.programme import Programme
 from partners.webhooks.signing import headers_of, read_secret
 from tests.api import Api
+from tests.conftest import SECRET
 from tests.factories import Club
 from tests.posting import ADD, RETIRE, ROTATE, Poster, a_claim, create, posting
 from tests.receivers import receiving
+from tests.serving import serving
 
 Verify = Callable[[str, "Came"], Any]
 
@@ -174,3 +184,28 @@ async def test_v1a_verifies_beside_v1_and_alone(endpoint: Endpoint) -> None:
             by_the_specification(rotated["secret"], altered)
     with pytest.raises(InvalidSignature):
         by_the_specification(added["secret"], came)
+
+
+async def test_the_running_service_tells_what_happens_as_it_happens(
+    servers: embedded.Servers, empty_database: Database, programme: Programme, keys: Keys, now: datetime
+) -> None:
+    settings = Settings(
+        database_url=empty_database.engine.url.render_as_string(hide_password=False),
+        redis_url=servers.redis_url,
+        secret=SecretStr(SECRET.decode()),
+        webhook_private_targets="127.0.0.1",
+    )
+    async with receiving() as receiver, serving(settings, work=True) as api:
+        club = Club(empty_database, programme, keys, now)
+        perk = await club.perk()
+        made = await create(api.partner(club.partners[perk.partner_id]), receiver.url, events=["perk.claimed"])
+        for _ in range(2):
+            await a_claim(api, club, perk)
+        async with asyncio.timeout(10):
+            while len(receiver.requests) < 2:  # noqa: ASYNC110 - another task receives
+                await asyncio.sleep(0.02)
+        assert receiver.connections <= 2
+    first, second = (Came.of(request) for request in receiver.requests)
+    assert first.headers["webhook-id"] != second.headers["webhook-id"]
+    for verify in LIBRARIES.values():
+        assert verify(made["secret"], first)["type"] == verify(made["secret"], second)["type"] == "perk.claimed"

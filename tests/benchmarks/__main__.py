@@ -23,11 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few seconds per scenario: rough figures")
     parser.add_argument("--only", action="append", choices=NAMES, help="just this scenario; may be repeated")
+    parser.add_argument(
+        "--log-entries", action="append", type=int, help="sizes of the log for `log pages`; may be repeated"
+    )
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, WIDTH_MIN)
     try:
-        results = run_all(BUILD, options.only or NAMES, quick=options.quick, tell=console.print)
+        results = run_all(
+            BUILD, options.only or NAMES, quick=options.quick, tell=console.print, log_sizes=options.log_entries
+        )
     except (Unfit, WrongAnswer, EmbeddedError) as fault:
         console.print(f"bench: {fault}", style="red", markup=False)
         return 1

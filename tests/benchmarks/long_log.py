@@ -24,9 +24,11 @@ WITH n AS (
       int8send((ms << 16) | (7 << 12) | (b % 4096)) FROM 1 FOR 8), 'hex')::uuid AS id,
     CASE WHEN a % 5 = 0 THEN 0 WHEN n < $3 / 100 AND a % 50 = 1 THEN 99 ELSE (a / 5) % 98 + 1 END AS partner,
     CASE WHEN b % 100 < 45 THEN 'perk.claimed' WHEN b % 100 < 75 THEN 'hold.confirmed'
-      WHEN b % 100 < 85 THEN 'hold.expired' WHEN b % 100 < 90 THEN 'hold.released' WHEN b % 100 < 95 THEN 'tier.assigned'
-      WHEN b % 100 < 98 THEN 'consent.granted' WHEN b % 100 < 99 THEN 'redemption.reversed'
-      WHEN b % 10000 < 9998 THEN 'service.messaged' WHEN n < $3 / 10 THEN 'perk.paused' ELSE 'perk.updated' END AS action
+      WHEN b % 100 < 85 THEN 'hold.expired' WHEN b % 100 < 90 THEN 'hold.released'
+      WHEN b % 100 < 95 THEN 'tier.assigned' WHEN b % 100 < 98 THEN 'consent.granted'
+      WHEN b % 100 < 99 THEN 'redemption.reversed'
+      WHEN b % 10000 < 9998 THEN 'service.messaged' WHEN n < $3 / 10 THEN 'perk.paused' ELSE 'perk.updated' END
+      AS action
   FROM n
 ), told AS (
   SELECT *, number(2, partner * 10 + b % 10) AS perk_id, number(3, (a / 7) % 200000) AS member_id,
@@ -36,9 +38,10 @@ WITH n AS (
 ), leaves AS (
   SELECT *, CASE actor_kind WHEN 'member' THEN member_id::text WHEN 'partner' THEN 'client_' || md5(partner::text)
       WHEN 'staff' THEN 'staff-' || a % 20 ELSE 'system' END AS actor_id,
-    concat('{"action":"', action, '","actor":"', actor_kind, '","amount":0,"at":"', to_timestamp(ms / 1000.0), '","id":"',
-      id, '","member":"', md5(member_id::text), md5(n::text), '","outcome":"', outcome, '","partner":"', number(1, partner),
-      '","perk":"', perk_id, '","policyVersion":1,"reasons":[],"subject":"', id, '","tier":"gold","units":1,"v":2}')
+    concat('{"action":"', action, '","actor":"', actor_kind, '","amount":0,"at":"', to_timestamp(ms / 1000.0),
+      '","id":"', id, '","member":"', md5(member_id::text), md5(n::text), '","outcome":"', outcome, '","partner":"',
+      number(1, partner), '","perk":"', perk_id, '","policyVersion":1,"reasons":[],"subject":"', id,
+      '","tier":"gold","units":1,"v":2}')
       AS leaf FROM told
 ), written AS (
   INSERT INTO audit_entry (id, at, action, outcome, reasons, actor_kind, actor_id, partner_id, perk_id, member_id,

@@ -78,6 +78,21 @@ def in_words(results: Figures) -> str:
             f" signed checkpoint follows the commit after p50 {growth['lag_p50_ms']} ms, p99 {growth['lag_p99_ms']} ms,"
             f" at most {growth['lag_max_ms']} ms."
         )
+    for count, told in results.get("webhooks", {}).items():
+        lines.append(
+            f"Webhooks to {count} endpoints{', of which one hangs' if count != '1' else ''}:"
+            f" {told['delivered_per_second']:,} deliveries/s; {told['made_per_second']:,} messages/s"
+            " are made of the log."
+        )
+    for size, pages in results.get("log pages", {}).items():
+        proof = pages["a proof"]
+        full = [figures["p50_ms"] for figures in pages.values() if figures.get("whole")]
+        given_up = [figures["p50_ms"] for figures in pages.values() if not figures.get("whole", True)]
+        lines.append(
+            f"A page of a log of {size} entries: p50 {min(full)} to {max(full)} ms by filter, at most"
+            f" {max(given_up, default=0)} ms where nothing fits; a proof p50 {proof['p50_ms']} ms, p99"
+            f" {proof['p99_ms']} ms."
+        )
     machine = results["machine"]
     lines.append(f"The gateway holds {results['gateway_megabytes']} MB at the end.")
     lines.append(

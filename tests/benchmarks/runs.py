@@ -22,6 +22,7 @@ from tests.benchmarks.counting import count_statements
 from tests.benchmarks.drop import CLAIMANTS, UNITS, check_drop, prepare_drop, run_drop
 from tests.benchmarks.following import measure_following, prepare_following
 from tests.benchmarks.log_growth import measure_growth
+from tests.benchmarks.log_pages import measure_log
 from tests.benchmarks.machine import choose_cores, describe, find_wrk
 from tests.benchmarks.measuring import CONNECTIONS, Figures, Plan, access_token, averaged, measure, measure_bare
 from tests.benchmarks.processes import Server, Spending, environment, gateway_command, serving
@@ -29,6 +30,7 @@ from tests.benchmarks.revocation import measure_revocations
 from tests.benchmarks.scarce import measure_scarce
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.tokens import measure_admission, measure_endpoint, new_refresh
+from tests.benchmarks.webhooks import measure_webhooks
 
 BASE_URL = "https://perks.example"  # the issuer of the tokens: the same for the process under load and the counting
 NAMES = (
@@ -39,11 +41,21 @@ NAMES = (
     "following",
     "scarce",
     "log growth",
+    "webhooks",
+    "log pages",
 )
+LOG_SIZES = (10_000, 1_000_000)
 Answer = TypeVar("Answer")
 
 
-def run_all(build: Path, names: Sequence[str], *, quick: bool, tell: Callable[[str], None]) -> Figures:
+def run_all(
+    build: Path,
+    names: Sequence[str],
+    *,
+    quick: bool,
+    tell: Callable[[str], None],
+    log_sizes: Sequence[int] | None = None,
+) -> Figures:
     """All figures, as they are written to the file: the gateway on one core, everything else on another."""
     find_wrk()
     core, load_core = choose_cores()
@@ -65,6 +77,10 @@ def run_all(build: Path, names: Sequence[str], *, quick: bool, tell: Callable[[s
             data_folder=folder,
         )
         results |= run_gateway(settings, plan, names, tell)
+        if "log pages" in names:  # last, since it puts another log in the place of what there is
+            sizes = log_sizes or (LOG_SIZES[:1] if quick else LOG_SIZES)
+            pages = partial(measure_log, sizes=sizes, tell=tell)
+            results["log pages"] = asyncio.run(with_service(settings, lambda service: pages(service.database)))
         tell("The bare endpoint again")
         results["bare"] = averaged(before, measure_bare(plan))
     return results
@@ -118,6 +134,9 @@ def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Call
     if "log growth" in names:
         tell("Entries that the log takes up")
         results["log growth"] = asyncio.run(with_service(settings, partial(measure_growth, plan=plan)))
+    if "webhooks" in names:
+        tell("Events that endpoints are told of, while one of them hangs")
+        results["webhooks"] = asyncio.run(with_service(settings, partial(measure_webhooks, plan=plan)))
     for scenario in SCENARIOS:
         if scenario.name in names:
             counting = partial(count_statements, token=token, scenario=scenario, brand=brands[0])

@@ -140,6 +140,8 @@ def test_what_can_not_be_read_ends_with_3_and_wrong_use_with_2(audit: Audit, tmp
     file = LOG.as_lines(tmp_path)
     saved = tmp_path / "saved"
     saved.write_text(LOG.note)
+    books = tmp_path / "list.csv"
+    books.write_text("id,units\n")
     for line in (
         ["fsck", tmp_path / "none"],
         ["verify", tmp_path / "none", "--key", KEY],
@@ -147,7 +149,7 @@ def test_what_can_not_be_read_ends_with_3_and_wrong_use_with_2(audit: Audit, tmp
         ["consistency", saved, tmp_path / "none"],
         ["mirror", tmp_path / "none", tmp_path / "mirror"],
         ["reconcile", file, tmp_path / "none.csv", "--partner", "partner_" + 32 * "1"],
-        ["reconcile", tmp_path / "none", saved, "--partner", "partner_" + 32 * "1"],
+        ["reconcile", tmp_path / "none", books, "--partner", "partner_" + 32 * "1"],
     ):
         done = audit(*line)
         assert (done.code, len(done.faults)) == (3, 1), line

@@ -77,7 +77,7 @@ async def down_and_up(database: Database) -> None:
     await database.engine.dispose()
 
 
-async def filled(database: Database, keys: Keys) -> None:
+async def assert_filled(database: Database, keys: Keys) -> None:
     """What the migration makes of the leaves is what the sequencer had made, and the log goes on from there."""
     before = await nodes_of(database)
     await down_and_up(database)
@@ -91,14 +91,14 @@ async def test_the_migration_makes_the_nodes_of_a_log_that_was_there(
     empty_database: Database, keys: Keys, size: int
 ) -> None:
     await grow(sequencer_on(empty_database, keys), size)
-    await filled(empty_database, keys)
+    await assert_filled(empty_database, keys)
 
 
 @pytest.mark.long
 async def test_the_migration_makes_the_nodes_of_three_levels(empty_database: Database, keys: Keys) -> None:
     await grow(sequencer_on(empty_database, keys), 66_000)
     assert (2, 0) in {(level, index) for level, index, _ in await nodes_of(empty_database)}
-    await filled(empty_database, keys)
+    await assert_filled(empty_database, keys)
 
 
 async def test_a_log_from_before_goes_on_under_its_name_and_key(

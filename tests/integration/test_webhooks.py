@@ -183,7 +183,7 @@ async def test_what_a_partner_is_told_of_a_member_is_kept_for_the_member_to_read
     assert [tuple(row.values()) for row in rows] == [(partner.id, perk.id, f"endpoint_{endpoint.id.hex}")]
 
 
-@pytest.mark.parametrize("answer", [status(500), status(301), status(404), hangs_up], ids=["500", "301", "404", "none"])
+@pytest.mark.parametrize("answer", [status(301), hangs_up], ids=["redirects", "hangs up"])
 async def test_a_dead_endpoint_is_tried_for_three_days_then_all_is_parked_and_nothing_is_lost(
     telling: Telling, answer: object
 ) -> None:
@@ -519,7 +519,7 @@ async def test_law_11_finds_a_message_that_is_missing(telling: Telling) -> None:
     assert (finding.name, finding.count) == ("event_without_message", 1)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outcomes=st.lists(st.sampled_from([200, 500, 429, 404, 0]), min_size=1, max_size=60), steps=st.data())
 async def test_whatever_receivers_answer_all_of_a_member_arrives_in_order(
     telling: Telling, outcomes: list[int], steps: st.DataObject

@@ -2,15 +2,17 @@
 
 import asyncio
 import random
+import socket
 import stat
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from structlog.testing import capture_logs
 
 from gateway.witness import serving
@@ -212,6 +214,38 @@ async def test_bodies_are_bounded_in_size_and_time(asked: httpx.AsyncClient, mon
     assert (await asked.get("/add-checkpoint")).status_code == 405
 
 
+@asynccontextmanager
+async def listening(witness: Witness) -> AsyncIterator[int]:
+    """The witness on a real port of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(serving.config(witness))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /add-checkpoint HTTP/1.1\r\nhost:"])
+async def test_who_says_nothing_is_cut_off_and_keeps_nobody_out(
+    witness: Witness, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(serving, "CONNECTIONS_MAX", 5)
+    async with listening(witness) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as asked:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        for _, writer in idle:
+            writer.write(sent)
+        async with asyncio.timeout(5):
+            assert [await reader.read() for reader, _ in idle] == [b""] * 10
+        assert (await submit(asked, LOG, 0, 7)).status_code == 200
+        await asyncio.sleep(0.3)
+        assert (await submit(asked, LOG, 7, 9)).status_code == 200
+        for _, writer in idle:
+            writer.close()
+
+
 async def test_signatures_of_others_are_not_remembered(asked: httpx.AsyncClient, witness: Witness) -> None:
     forged = cosignature_line("x\n", NAME, witness.identity.seed, 1)
     note = LOG.note(3) + forged + signature_line(str(LOG.checkpoint(3)), "stranger.example", NEW_KEY)
@@ -373,7 +407,7 @@ async def killed_again_and_again(folder: Path, rounds: int, dice: random.Random)
                 ]
                 enough = len(signed) + 5
                 async with asyncio.timeout(30):
-                    while len(signed) < enough:
+                    while len(signed) < enough:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 for process, _ in witnesses:
                     await asyncio.sleep(dice.uniform(0.05, 0.15))

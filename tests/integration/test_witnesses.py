@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from gateway import embedded, witnesses
 from gateway.app import Gateway
 from gateway.database import Database
+from gateway.new_log import begin_new_log
 from gateway.sequencer import Sequencer
 from gateway.settings import Settings, SettingsInvalid, read_settings
 from gateway.witness.addresses import WitnessAddress, read_witnesses
@@ -22,6 +23,7 @@ from gateway.witness.cosigning import Witness, open_witness
 from gateway.witness.identity import open_identity
 from gateway.witness.serving import application
 from gateway.witnesses import Witnesses
+from partners.actors import SYSTEM
 from partners.keys import Keys
 from partners.log_forks import LogForked
 from partners.notes import (
@@ -79,12 +81,15 @@ async def reaching(*answering: Witness | Answer) -> AsyncIterator[tuple[httpx.As
     sent: list[bytes] = []
 
     async def answer(request: httpx.Request) -> httpx.Response:
-        assert (request.method, request.url.path) == ("POST", "/w/add-checkpoint")
-        sent.append(request.content)
-        one = answering[int(request.url.host[0])]
+        path = request.url.path.removeprefix("/w")
+        one = answering[int(request.url.host.removesuffix(".example"))]
+        if (request.method, path) == ("POST", "/add-checkpoint"):
+            sent.append(request.content)
+        else:
+            assert (request.method, path) == ("GET", f"/checkpoint/{ORIGIN}")
         if isinstance(one, Witness):
             async with httpx.AsyncClient(transport=httpx.ASGITransport(application(one))) as client:
-                given: Any = await client.post("http://w/add-checkpoint", content=request.content)
+                given: Any = await client.request(request.method, f"http://w{path}", content=request.content)
         else:
             given = one(request)
             given = await given if asyncio.iscoroutine(given) else given
@@ -201,6 +206,27 @@ async def test_a_log_that_lost_what_a_witness_signed_is_signed_no_more(club: Clu
     assert [size for size, *_ in await club.kept()] == [8]
 
 
+async def test_a_new_log_goes_on_from_what_the_witness_shows(club: Club) -> None:
+    one = club.witness()
+    await club.grow(8)
+    asking = club.asking(one)
+    async with reaching(one) as (web, _):
+        await asking.ask_all(web)
+        await lose(club, 5)
+        await club.grow(2)
+        await club.asking(one).ask_all(web)
+        assert open_checkpoint(club.sequencer.high_water.read(), club.log_key).size == 8
+        made = await begin_new_log(club.sequencer, None, SYSTEM)
+        assert (made.continued, made.signed, made.size) == (ORIGIN, 8, 8)  # seven that are left, and the old one's end
+        await club.grow()
+        with capture_logs() as lines:
+            await club.asking(one).ask_all(web)
+    assert [line["fault"] for line in lines if line["event"] == "witness.fault"] == [
+        "status 404: 'this witness does not watch that log'"
+    ]
+    await club.grow()
+
+
 async def test_a_witness_that_signs_again_lets_the_log_go_on(club: Club) -> None:
     one = club.witness()
     await club.grow(8)
@@ -258,48 +284,48 @@ OTHER_SEED = bytes([9]) * 32
 SIZE = "text/x.tlog.size"
 
 
-@pytest.mark.parametrize(
-    ("answer", "fault"),
-    [
-        (status(500), "status 500: 'no'"),
-        (status(404), "status 404: 'no'"),
-        (status(403), "status 403: 'no'"),
-        (httpx.Response(302, headers={"location": "http://1.example/w/add-checkpoint"}), "status 302: ''"),
-        (raising(httpx.ConnectError("refused")), "no answer: ConnectError"),
-        (raising(httpx.ReadTimeout("late")), "no answer: ReadTimeout"),
-        (raising(RuntimeError("odd")), "RuntimeError: odd"),
-        (hanging, "no answer: TimeoutError"),
-        (status(200, b""), "did not sign"),
-        (status(200, b"hello\n"), "a signature line can't be read"),
-        (status(200, "\n— a b\n".encode()), "not lines of signatures"),
-        (status(200, b"\xff"), "not text in UTF-8"),
-        (status(200, b"x" * 70_000), "more than 65536 bytes"),
-        (signed_by(OTHER_SEED), "did not sign"),
-        (status(409, b"", SIZE), "409 without a size"),
-        (status(409, b"007\n", SIZE), "409 without a size"),
-        (status(409, b"2\n", SIZE), "ever other sizes"),
-    ],
-)
-async def test_a_faulty_witness_holds_up_neither_the_log_nor_the_others(
-    club: Club, answer: Answer | httpx.Response, fault: str, monkeypatch: pytest.MonkeyPatch
+REDIRECT = httpx.Response(302, headers={"location": "http://1.example/w/add-checkpoint"})
+FAULTY: list[tuple[Answer, str]] = [
+    (status(500), "status 500: 'no'"),
+    (status(404), "status 404: 'no'"),
+    (status(403), "status 403: 'no'"),
+    (lambda _: REDIRECT, "status 302: ''"),
+    (raising(httpx.ConnectError("refused")), "no answer: ConnectError"),
+    (raising(httpx.ReadTimeout("late")), "no answer: ReadTimeout"),
+    (raising(RuntimeError("odd")), "RuntimeError: odd"),
+    (hanging, "no answer: TimeoutError"),
+    (status(200, b""), "did not sign"),
+    (status(200, b"hello\n"), "a signature line can't be read"),
+    (status(200, "\n— a b\n".encode()), "not lines of signatures"),
+    (status(200, b"\xff"), "not text in UTF-8"),
+    (status(200, b"x" * 70_000), "more than 65536 bytes"),
+    (signed_by(OTHER_SEED), "did not sign"),
+    (status(409, b"", SIZE), "409 without a size"),
+    (status(409, b"007\n", SIZE), "409 without a size"),
+    (status(409, b"2\n", SIZE), "ever other sizes"),
+]
+
+
+async def test_faulty_witnesses_hold_up_neither_the_log_nor_the_others(
+    club: Club, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(witnesses, "ANSWER_SECONDS_MAX", 0.1)
-    given: Answer = (lambda _: answer) if isinstance(answer, httpx.Response) else answer
-    one, two = club.witness(), club.witness("witness.example/w2")
-    asking = club.asking(one, two)
+    good, faulty = club.witness(), [club.witness(f"witness.example/faulty{number}") for number in range(len(FAULTY))]
+    asking = club.asking(good, *faulty)
     await club.grow(3)
     with capture_logs() as lines:
-        async with reaching(given, two) as (web, sent):
+        async with reaching(good, *(answer for answer, _ in FAULTY)) as (web, sent):
             for _ in range(6):
                 await asking.ask_all(web)
                 await club.grow()
                 club.now += timedelta(seconds=61)
-    told = [line for line in lines if line["event"].startswith("witness")]
-    assert [line["event"] for line in told] == ["witness.fault"]
-    assert fault in told[0]["fault"]
-    assert told[0]["witness"] == one.identity.verifier.label
-    assert [witnesses for *_, witnesses in await club.kept()] == [1] * 6
-    assert len([body for body in sent if body]) < 6 + 3 * witnesses.ATTEMPTS_MAX + 1
+    told = {line["witness"]: line["fault"] for line in lines if line["event"] == "witness.fault"}
+    assert len(events(lines)) == len(FAULTY)
+    for one, (_, fault) in zip(faulty, FAULTY, strict=True):
+        assert fault in told[one.identity.verifier.label]
+    assert [(size, witnesses) for size, _, witnesses in await club.kept()] == [(size, 1) for size in range(3, 9)]
+    # The faulty ones are asked in the first, second and fourth round, and one of them asks back each time.
+    assert len(sent) == 6 + 3 * (len(FAULTY) - 1 + witnesses.ATTEMPTS_MAX)
 
 
 async def test_a_witness_whose_clock_is_wrong_is_not_believed(club: Club) -> None:
