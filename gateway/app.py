@@ -20,7 +20,7 @@ from auth.keys import KeyRing, ensure_signing_key
 from auth.revocations import DenySet
 from auth.server import Foundation
 from auth.tokens import Authority, TokenVerifier
-from gateway import code_uploads, export_downloads, health, log_routes, pages, statements
+from gateway import code_uploads, export_downloads, health, log_routes, metrics, pages, statements
 from gateway.announcer import Announcer, open_announcer
 from gateway.database import Database, open_database
 from gateway.door import Door
@@ -268,6 +268,7 @@ def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
         Route(GRAPHQL_PATH, graphql),
         *oauth.routes(foundation_of(service)),
         *health.routes(service.database, service.cache, service.high_water),
+        *metrics.routes(service.database, service.clock),
         *code_uploads.routes(service),
         *export_downloads.routes(service),
         *statements.routes(service),

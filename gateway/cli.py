@@ -29,6 +29,7 @@ class Commands(Nouns):
         "partners": "gateway.commands.partners:app",
         "clients": "gateway.commands.clients:app",
         "codes": "gateway.commands.codes:app",
+        "exports": "gateway.commands.exports:app",
         "members": "gateway.commands.members:app",
         "people": "gateway.commands.people:app",
         "tokens": "gateway.commands.tokens:app",

@@ -18,11 +18,10 @@ from auth.tokens import TokenVerifier
 from gateway.code_uploads import Forbidden
 from gateway.door import Door
 from partners.errors import NotFound, Overloaded
-from partners.log import read_spans
-from partners.log_forks import LogForked
+from partners.log_forks import require_head_onward
 from partners.log_keys import read_verifiers
-from partners.notes import SIZE_MAX
-from partners.tiles import TILE_WIDTH, Span, Tile, bundle
+from partners.notes import SIZE_MAX, Checkpoint, note_text
+from partners.tiles import TILE_WIDTH, Tile, bundle
 from schema.errors import Rejected, from_exception, http_status
 from schema.http import rejection_body, rejection_headers, request_id_of
 from schema.negotiation import header
@@ -42,14 +41,16 @@ TEXT, BYTES, JSON = b"text/plain; charset=utf-8", b"application/octet-stream", b
 FOR_EVER = b"public, max-age=31536000, immutable"
 SHORTLY = b"public, max-age=1"
 FOR_STAFF = b"private, max-age=31536000, immutable"
-CHECKPOINT = "SELECT checkpoint FROM log_head WHERE size > 0"
-WITNESSED = """
-SELECT note FROM witnessed_checkpoint WHERE origin = (SELECT origin FROM log_head) ORDER BY size DESC LIMIT 1
-"""
-ENTRIES = """
-SELECT e.leaf FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id WHERE l.index >= $1 AND l.index < $1 + $2
-ORDER BY l.index
-"""
+NUMBERED = "SELECT coalesce((SELECT number FROM log_head), 1), {}"  # the log of today's, and what is wanted of it
+CHECKPOINT = "(SELECT checkpoint FROM log_head WHERE size > 0)"
+WITNESSED = """(
+  SELECT note FROM witnessed_checkpoint WHERE origin = (SELECT origin FROM log_head) ORDER BY size DESC LIMIT 1)"""
+ORIGIN = "(SELECT origin FROM log_head WHERE size > 0)"
+LEAVES = "ARRAY(SELECT leaf_hash FROM log_leaf WHERE index >= $1 AND index < $1 + $2 ORDER BY index)"
+NODES = "ARRAY(SELECT hash FROM log_node WHERE level = $3 AND index >= $1 AND index < $1 + $2 ORDER BY index)"
+ENTRIES = """ARRAY(
+  SELECT convert_to(e.leaf, 'UTF8') FROM log_leaf l JOIN audit_entry e ON e.id = l.entry_id
+  WHERE l.index >= $1 AND l.index < $1 + $2 ORDER BY l.index)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,11 @@ class Found:
 def routes(service: "Service") -> list[Route]:
     """Everything below /log/."""
     log = Log(service)
+    answers = {"checkpoint": log.checkpoint, "witnessed": log.witnessed, "keys": log.keys, "tile/{tile:path}": log.tile}
     return [
-        Route("/log/checkpoint", LogRoute(log.checkpoint)),
-        Route("/log/witnessed", LogRoute(log.witnessed)),
-        Route("/log/keys", LogRoute(log.keys)),
-        Route("/log/tile/{tile:path}", LogRoute(log.tile)),
+        Route(f"/log/{number}{path}", LogRoute(answer))
+        for number in ("", "{number:int}/")
+        for path, answer in answers.items()
     ]
 
 
@@ -119,39 +120,39 @@ class Log:
         self._service = service
         self._verifier = TokenVerifier(service.ring, service.authority, service.denied, service.outside.issuers)
         self._turns, self._waiting = asyncio.Semaphore(READERS_MAX), 0
-        self._tiles: dict[Tile, bytes] = {}
+        self._tiles: dict[tuple[int, Tile], bytes] = {}
 
-    async def checkpoint(self, _: Scope) -> Found:
+    async def checkpoint(self, scope: Scope) -> Found:
         """The last signed checkpoint. This host's mark is raised first: nobody is told what could be forgotten.
 
-        LogForked while the database has lost entries that were told of.
+        LogForked when the database has lost entries that this host knows of.
         """
-        async with self._reading() as connection:
-            note = await connection.fetchval(CHECKPOINT)
+        note = await self._read(scope, CHECKPOINT)
         if note is None:
             raise NotFound("the log is empty")
         mark = self._service.high_water
-        if isinstance(mark.fault, LogForked):
-            raise LogForked("the database has lost entries of the log: nothing is signed until its operator goes on")
-        await mark.keep(note)
+        known = await mark.known()
+        if known != Checkpoint.parse(note_text(note)):
+            async with self._reading() as connection:
+                await require_head_onward(connection, known)
+            await mark.keep(note)
         return Found(note.encode(), TEXT, SHORTLY)
 
-    async def witnessed(self, _: Scope) -> Found:
+    async def witnessed(self, scope: Scope) -> Found:
         """The largest checkpoint that witnesses have cosigned."""
-        async with self._reading() as connection:
-            note = await connection.fetchval(WITNESSED)
+        note = await self._read(scope, WITNESSED)
         if note is None:
             raise NotFound("no witness has seen the log yet")
         return Found(note.encode(), TEXT, SHORTLY)
 
-    async def keys(self, _: Scope) -> Found:
+    async def keys(self, scope: Scope) -> Found:
         """The verifier keys, a line each: those that sign, then the retired ones. Trust them when you have them from
         elsewhere, too."""
-        async with self._reading() as connection:
-            origin = await connection.fetchval("SELECT origin FROM log_head WHERE size > 0")
-            verifiers = [] if origin is None else await read_verifiers(connection, origin)
-        if not verifiers:
+        origin = await self._read(scope, ORIGIN)
+        if origin is None:
             raise NotFound("the log is empty")
+        async with self._reading() as connection:
+            verifiers = await read_verifiers(connection, origin)
         return Found("".join(f"{verifier}\n" for verifier in verifiers).encode(), TEXT, SHORTLY)
 
     async def tile(self, scope: Scope) -> Found:
@@ -159,27 +160,36 @@ class Log:
         tile = Tile.parse(scope["path_params"]["tile"])
         if tile is None or tile.index * TILE_WIDTH > SIZE_MAX - TILE_WIDTH:
             raise NotFound("no such tile: tile/LEVEL/INDEX, tile/entries/INDEX, with .p/WIDTH where it is not full")
+        first = tile.index * TILE_WIDTH
         if tile.level is None:
             await self._require_right(scope)
-            return Found(await self._entries(tile), BYTES, FOR_STAFF)
-        if (body := self._tiles.get(tile)) is None:
-            body = await self._hashes(tile)
+            return Found(bundle(whole(tile, await self._read(scope, ENTRIES, first, tile.width))), BYTES, FOR_STAFF)
+        kept = (number_in(scope), tile)
+        if (body := self._tiles.get(kept)) is None:
+            body = b"".join(whole(tile, await self._hashes(scope, tile, first)))
             if tile.width == TILE_WIDTH:
                 if len(self._tiles) >= TILES_KEPT:
                     del self._tiles[next(iter(self._tiles))]
-                self._tiles[tile] = body
+                self._tiles[kept] = body
         return Found(body, BYTES, FOR_EVER)
 
-    async def _hashes(self, tile: Tile) -> bytes:
-        assert tile.level is not None
-        async with self._reading() as connection:
-            [hashes] = await read_spans(connection, [Span(tile.level, tile.index * TILE_WIDTH, tile.width)])
-        return b"".join(whole(tile, hashes))
+    async def _hashes(self, scope: Scope, tile: Tile, first: int) -> list[bytes]:
+        if not tile.level:
+            return list(await self._read(scope, LEAVES, first, tile.width))
+        return list(await self._read(scope, NODES, first, tile.width, tile.level))
 
-    async def _entries(self, tile: Tile) -> bytes:
+    async def _read(self, scope: Scope, what: str, *arguments: int) -> Any:
+        """What is selected of the log of the address; NotFound for one that is over, or not yet.
+
+        The number is read by the same statement: what is kept for ever must not be of the log that came next.
+        """
         async with self._reading() as connection:
-            rows = await connection.fetch(ENTRIES, tile.index * TILE_WIDTH, tile.width)
-        return bundle(whole(tile, [row["leaf"].encode() for row in rows]))
+            row = await connection.fetchrow(NUMBERED.format(what), *arguments)
+        assert row is not None
+        number, found = row
+        if number != number_in(scope):
+            raise NotFound(f"not the log of today, which is at /log/{'' if number == 1 else f'{number}/'}")
+        return found
 
     async def _require_right(self, scope: Scope) -> None:
         """Entries tell partners of each other: they are for staff with `audit:read`."""
@@ -198,6 +208,12 @@ class Log:
                 yield connection
         finally:
             self._waiting -= 1
+
+
+def number_in(scope: Scope) -> int:
+    """Which of the database's logs an address names: `/log/…` the first, `/log/2/…` the second; 0 for no such one."""
+    number: int = scope["path_params"].get("number", 1)
+    return number if number == 1 or scope["path"].startswith(f"/log/{number}/") else 0
 
 
 def whole(tile: Tile, parts: list[bytes]) -> list[bytes]:

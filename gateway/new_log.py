@@ -10,8 +10,7 @@ from gateway.sequencer import Sequencer
 from partners.actors import Actor
 from partners.errors import BadInput, Conflict
 from partners.log_continuing import continue_log, next_name
-from partners.log_forks import LogForked, continued_origins, require_onward
-from partners.merkle import CompactRange
+from partners.log_forks import LogForked, continued_origins, require_head_onward
 from partners.notes import Checkpoint, is_name, note_text
 from partners.sequencing import CREATE
 
@@ -52,9 +51,9 @@ async def begin_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) 
 async def last_note(connection: "Connection[Any]", head: "Record", mark: HighWater, *, named: bool) -> str:
     """The last checkpoint that was signed, as a note: the database's unless the mark knows of entries it has lost."""
     own: str = head["checkpoint"]
-    forked = not await is_onward(connection, head, await mark.known())
+    forked = not await is_onward(connection, await mark.known())
     kept = mark.read()
-    if forked and kept is not None and not await is_onward(connection, head, Checkpoint.parse(note_text(kept))):
+    if forked and kept is not None and not await is_onward(connection, Checkpoint.parse(note_text(kept))):
         return kept
     if not own:
         raise Conflict("the log is empty: there is nothing to go on from")
@@ -65,10 +64,10 @@ async def last_note(connection: "Connection[Any]", head: "Record", mark: HighWat
     return own
 
 
-async def is_onward(connection: "Connection[Any]", head: "Record", known: Checkpoint | None) -> bool:
+async def is_onward(connection: "Connection[Any]", known: Checkpoint | None) -> bool:
     """Whether the database's log continues a checkpoint."""
     try:
-        await require_onward(connection, head["origin"], CompactRange(head["size"], head["frontier"]), known)
+        await require_head_onward(connection, known)
     except LogForked:
         return False
     return True

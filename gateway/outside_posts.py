@@ -77,10 +77,11 @@ class OutsidePosts:
 
     def _take(self, target: Target) -> httpcore.AsyncHTTPConnection:
         """The youngest connection that is kept for the target and still open, or a new one."""
-        kept = self._kept.get(target.origin, [])
-        while kept:
+        while kept := self._kept.get(target.origin):
             connection, forgetting = kept.pop()
             forgetting.cancel()
+            if not kept:
+                del self._kept[target.origin]
             if not connection.has_expired():
                 return connection
             self._close(connection)
@@ -100,14 +101,11 @@ class OutsidePosts:
 
     async def _let_go(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> None:
         """Keeps the connection for a few seconds if it is fit for another exchange, or closes it."""
-        kept = self._kept.setdefault(target.origin, [])
-        if connection.is_available() and len(kept) < KEPT_EACH_MAX:
+        if connection.is_available() and len(self._kept.get(target.origin, ())) < KEPT_EACH_MAX:
             forgetting = asyncio.get_running_loop().call_later(KEPT_S, self._forget, target, connection)
-            kept.append((connection, forgetting))
+            self._kept.setdefault(target.origin, []).append((connection, forgetting))
         else:
             await connection.aclose()
-        if not kept:
-            del self._kept[target.origin]
 
     def _forget(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> None:
         left = [one for one in self._kept.pop(target.origin, []) if one[0] is not connection]

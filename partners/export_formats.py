@@ -26,16 +26,16 @@ MEDIA = {
 
 
 class Writer(Protocol):
-    """One file: `begin`, then rows by `add`, then `end`, each giving the bytes that follow, perhaps none."""
+    """One file: its `head`, then rows by `add`, then its `tail`, each giving the bytes that follow, perhaps none."""
 
     resumable: bool
     """Whether another process may go on with `add` after any piece."""
 
-    def begin(self) -> bytes: ...
+    def head(self) -> bytes: ...
 
     def add(self, rows: Rows) -> bytes: ...
 
-    def end(self) -> bytes: ...
+    def tail(self) -> bytes: ...
 
 
 def show_moment(moment: datetime) -> str:
@@ -54,7 +54,7 @@ class CsvWriter:
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = columns
 
-    def begin(self) -> bytes:
+    def head(self) -> bytes:
         """The header."""
         return ",".join(self._columns).encode() + b"\r\n"
 
@@ -64,7 +64,7 @@ class CsvWriter:
         csv.writer(text).writerows([cell(value) for value in row] for row in rows)
         return text.getvalue().encode()
 
-    def end(self) -> bytes:
+    def tail(self) -> bytes:
         """Nothing."""
         return b""
 
@@ -88,7 +88,7 @@ class JsonLinesWriter:
         self._names = [*columns]
         self._moments = [place for place, column in enumerate(columns.values()) if column is Column.MOMENT]
 
-    def begin(self) -> bytes:
+    def head(self) -> bytes:
         """Nothing."""
         return b""
 
@@ -103,7 +103,7 @@ class JsonLinesWriter:
                 values[place] = show_moment(values[place])
         return dict(zip(self._names, values, strict=True))
 
-    def end(self) -> bytes:
+    def tail(self) -> bytes:
         """Nothing."""
         return b""
 
@@ -126,7 +126,7 @@ class ParquetWriter:
         self._sink, self._waiting, self._bytes = Sink(), list[Any](), 0
         self._file: Any = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
 
-    def begin(self) -> bytes:
+    def head(self) -> bytes:
         """The file's magic number."""
         return self._sink.take()
 
@@ -143,7 +143,7 @@ class ParquetWriter:
             self._flush()
         return self._sink.take()
 
-    def end(self) -> bytes:
+    def tail(self) -> bytes:
         """What was waiting, and the footer."""
         self._flush()
         self._file.close()

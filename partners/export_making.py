@@ -20,7 +20,6 @@ ATTEMPTS_MAX = 5
 """Of which the last ones come 10, 20, 40 and 80 s after one that failed; a part that was made begins to count anew."""
 PATIENCE = timedelta(minutes=1)
 """How long making waits for transactions that were open at the request."""
-FAILED = "EXPORT_FAILED"
 PARTS_REMOVED_AT_ONCE = 50
 TAKE = """
 UPDATE export SET state = 'RUNNING', leased_until = $2, attempts = attempts + 1,
@@ -66,6 +65,12 @@ DELETE FROM export_part WHERE ctid = ANY (ARRAY(SELECT ctid FROM export_part WHE
 DUE = "SELECT id FROM export WHERE expires_at <= $1 AND state NOT IN ('QUEUED', 'RUNNING') ORDER BY expires_at LIMIT 1"
 
 
+class ExportFailed(PerksError):
+    """Making it failed as often as it is tried; operators see why in the log."""
+
+    code = "EXPORT_FAILED"
+
+
 class LeaseLost(Exception):
     """The export was cancelled, or another worker makes it since this one took too long."""
 
@@ -107,10 +112,10 @@ class Making:
 
     def _written(self, batch: Batch, *, first: bool, last: bool) -> tuple[bytes, list[UUID]]:
         """The bytes that follow, and whom they tell of. Outside the event loop, which it would hold up for too long."""
-        pieces = [self.writer.begin()] if first else []
+        pieces = [self.writer.head()] if first else []
         pieces.append(self.writer.add(batch.rows()))
         if last:
-            pieces.append(self.writer.end())
+            pieces.append(self.writer.tail())
         return b"".join(pieces), sorted(batch.told())
 
     async def _keep(self, connection: "Connection[Any]", body: bytes, offset: int) -> None:
@@ -136,7 +141,7 @@ async def take_export(connection: "Connection[Any]", now: datetime) -> Making | 
     if row is None:
         return None
     if row["attempts"] > ATTEMPTS_MAX:
-        await connection.execute(FAIL, row["id"], leased_until, now, FAILED)
+        await connection.execute(FAIL, row["id"], leased_until, now, ExportFailed.code)
         return await take_export(connection, now)
     if row["cursor"] is None and row["bytes"]:
         await remove_parts(connection, row["id"])
@@ -162,7 +167,7 @@ async def give_back(connection: "Connection[Any]", making: Making, until: dateti
 
 async def tell_failure(connection: "Connection[Any]", making: Making, fault: Exception, now: datetime) -> None:
     """Makes it wait, longer each time, or FAILED: after so many attempts, or when another would end likewise."""
-    code = fault.code if isinstance(fault, PerksError) else FAILED
+    code = fault.code if isinstance(fault, PerksError) else ExportFailed.code
     if isinstance(fault, PerksError) or making.attempts >= ATTEMPTS_MAX:
         await connection.execute(FAIL, making.id, making.leased_until, now, code)
     else:

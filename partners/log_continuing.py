@@ -40,7 +40,7 @@ INSERT INTO log_leaf (index, entry_id, leaf_hash) VALUES (0, $1, $7)
 ADD_NODES = "INSERT INTO log_node (level, index, hash) SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])"
 SIGNING = "SELECT label, sealed FROM log_key WHERE origin = $1 AND retired_at IS NULL ORDER BY created_at"
 RETIRE = "UPDATE log_key SET retired_at = $2 WHERE origin = $1 AND retired_at IS NULL"
-KEEP = "UPDATE log_head SET origin = $1, size = $2, frontier = $3, checkpoint = $4"
+KEEP = "UPDATE log_head SET number = number + 1, origin = $1, size = $2, frontier = $3, checkpoint = $4"
 
 
 def next_name(origin: str) -> str:

@@ -52,6 +52,13 @@ async def require_onward(
         )
 
 
+async def require_head_onward(connection: "Connection[Any]", known: Checkpoint | None) -> None:
+    """LogForked unless the log as it is now goes on from a checkpoint."""
+    head = await connection.fetchrow("SELECT origin, size, frontier FROM log_head")
+    origin, size, frontier = ("", 0, b"") if head is None else head
+    await require_onward(connection, origin, CompactRange(size, frontier), known)
+
+
 async def root_at(connection: "Connection[Any]", tree: CompactRange, size: int) -> bytes | None:
     """The root that the log had at an earlier size; None when its hashes are not all there."""
     if size in (0, tree.size):

@@ -51,7 +51,7 @@ class FaultKind(StrEnum):
     TIMEOUT = "TIMEOUT"
     TOO_LARGE = "TOO_LARGE"
     PROTOCOL = "PROTOCOL"
-    NO_SECRET = "NO_SECRET"
+    NO_SECRET = "NO_SECRET"  # noqa: S105
     INTERNAL = "INTERNAL"
 
 

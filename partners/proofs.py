@@ -72,16 +72,24 @@ def provable(kind: Provable) -> Any:
     return sa.select(row.id, row.leaf_hash, row.id.label("subject_id"), row.partner_id, row.member_id).subquery()
 
 
-async def find_leaf(session: AsyncSession, kind: Provable, id: UUID, actor: Actor, now: datetime) -> Leaf | None:
+async def find_leaf(
+    session: AsyncSession, kind: Provable, id: UUID, actor: Actor, now: datetime, leaf_hash: bytes | None = None
+) -> Leaf | None:
     """The leaf of what was claimed, redeemed or taken back, within the actor's reach, by one statement that does the
-    same whether there is no such row or it is another's."""
+    same whether there is no such row or it is another's.
+
+    With a `leaf_hash` that of a later step with it, which must be the actor's own: the place of others' in the log
+    would tell when they took theirs (law 8).
+    """
     row, entry, place, head = provable(kind).c, *(TABLES[name].c for name in ("audit_entry", "log_leaf", "log_head"))
     told = consents_to(actor, row.member_id, "member.tier:read", now) if actor.kind is ActorKind.PARTNER else sa.true()
+    chosen = entry.leaf_hash == row.leaf_hash
+    if leaf_hash is not None:
+        own = sa.true() if actor.kind is ActorKind.STAFF else taken_by(entry, actor)
+        chosen = sa.and_(entry.leaf_hash == leaf_hash, sa.or_(chosen, own))
     query = (
         sa.select(entry.leaf, entry.leaf_hash, row.member_id, told, place.index, head.checkpoint)
-        .join_from(
-            row.id.table, entry.id.table, sa.and_(entry.subject_id == row.subject_id, entry.leaf_hash == row.leaf_hash)
-        )
+        .join_from(row.id.table, entry.id.table, sa.and_(entry.subject_id == row.subject_id, chosen))
         .outerjoin(place.index.table, place.entry_id == entry.id)
         .outerjoin(head.id.table, sa.true())
         .where(row.id == id)
@@ -95,6 +103,11 @@ async def find_leaf(session: AsyncSession, kind: Provable, id: UUID, actor: Acto
         query = query.where(row.member_id == actor.member_id)
     found = (await session.execute(query)).first()
     return None if found is None else Leaf(*found)
+
+
+def taken_by(entry: Any, actor: Actor) -> Any:
+    """Whether an entry is of a step that the actor took itself."""
+    return sa.and_(entry.actor_kind == actor.kind.value, entry.actor_id == actor.id)
 
 
 async def prove(connection: "Connection[Any]", note: str, places: Mapping[bytes, int]) -> dict[bytes, Proof]:

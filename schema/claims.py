@@ -234,51 +234,6 @@ def parts_of(input: "ConfirmHoldInput") -> dict[str, int]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-@strawberry.input(description="A hold that is still wanted.")
-class ExtendHoldInput:
-    hold: strawberry.ID = strawberry.field(description="Its id.")
-
-
-@object_type(permission=Authenticated, description="The hold, or why it could not be extended.")
-class ExtendHoldPayload:
-    hold: Hold | None = field(description="The hold as it is now.")
-    user_errors: list[UserError] = field(description="Why not; empty when it is extended.")
-
-
-async def extend_hold(info: Info, input: ExtendHoldInput) -> ExtendHoldPayload:
-    """Holds for as long again, from now; at most twice."""
-    context = info.context
-    hold_id = read_id(HOLD, input.hold)
-    async with context.resources.connection() as connection:
-        outcome = await holds.extend_hold(connection, hold_id, context.actor, context.now)
-    if outcome != "EXTENDED":
-        return ExtendHoldPayload(hold=None, user_errors=plain_error(outcome, ["hold"]))
-    return ExtendHoldPayload(hold=await load_hold(info, hold_id, just_made=True), user_errors=[])
-
-
-@strawberry.input(description="A hold that is no longer wanted.")
-class ReleaseHoldInput:
-    hold: strawberry.ID = strawberry.field(description="Its id.")
-
-
-@object_type(permission=Authenticated, description="The hold, or why it could not be released.")
-class ReleaseHoldPayload:
-    hold: Hold | None = field(description="The hold as it is now.")
-    user_errors: list[UserError] = field(description="Why not; empty when it is released.")
-
-
-async def release_hold(info: Info, input: ReleaseHoldInput) -> ReleaseHoldPayload:
-    """Gives a hold back; doing it twice is the same as once."""
-    context = info.context
-    hold_id = read_id(HOLD, input.hold)
-    async with context.resources.connection() as connection:
-        outcome = await holds.release_hold(connection, hold_id, context.actor, context.now)
-    context.resources.freed.set()
-    if outcome != "RELEASED":
-        return ReleaseHoldPayload(hold=None, user_errors=plain_error(outcome, ["hold"]))
-    return ReleaseHoldPayload(hold=await load_hold(info, hold_id, just_made=True), user_errors=[])
-
-
 async def load_hold(info: Info, hold_id: UUID, *, just_made: bool = False) -> Hold | None:
     """A hold within the caller's reach, or one that it has just released itself."""
     context = info.context

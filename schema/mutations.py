@@ -2,7 +2,7 @@
 
 from schema.access import MAY_GRANT, MAY_REVOKE, MAY_USE, grant_access, revoke_access, use_access
 from schema.approvals import MAY_MANAGE, revoke_approval
-from schema.claims import claim_perk, confirm_hold, extend_hold, release_hold
+from schema.claims import claim_perk, confirm_hold
 from schema.clients import (
     create_client,
     disable_client,
@@ -16,6 +16,7 @@ from schema.consents import grant_consent, withdraw_consent
 from schema.erasure import MAY_ANSWER_FOR, erase_member, export_member
 from schema.exports import MAY_EXPORT, cancel_export, request_export
 from schema.fulfilling import MAY_CHOOSE, MAY_FULFIL, check_in, choose_delivery, update_fulfilment
+from schema.hold_steps import extend_hold, release_hold
 from schema.members import assign_tier, enrol_member
 from schema.offers import (
     create_partner,

@@ -9,6 +9,7 @@ import strawberry
 from partners import proofs
 from partners.actors import ActorKind
 from partners.errors import BadInput, TryAgain
+from partners.merkle import HASH_BYTES
 from partners.notes import encoded
 from partners.proofs import Leaf, LogState, Proof, Provable
 from partners.tlog_proofs import render
@@ -52,11 +53,11 @@ class AuditProof:
         )
 
 
-async def find_proof(info: Info, redemption_id: strawberry.ID) -> AuditProof | None:
+async def find_proof(info: Info, redemption_id: strawberry.ID, leaf_hash: str | None = None) -> AuditProof | None:
     """A proof at once, or within the second that the log takes; TRY_AGAIN after that. Two statements, and one more
     that keeps what a partner is told."""
     context = info.context
-    leaf = await placed_leaf(info, *provable_id(redemption_id))
+    leaf = await placed_leaf(info, *provable_id(redemption_id), read_hash(leaf_hash))
     if leaf is None or leaf.index is None:
         return None
     shown = "leaf" in selected(info) and leaf.told
@@ -75,12 +76,23 @@ def provable_id(redemption_id: str) -> tuple[Provable, UUID]:
     return Provable(found[0]), found[1]
 
 
-async def placed_leaf(info: Info, kind: Provable, id: UUID) -> Leaf | None:
+def read_hash(text: str | None) -> bytes | None:
+    """The hash of a leaf; BadInput."""
+    try:
+        found = None if text is None else bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if found is not None and len(found) != HASH_BYTES:
+        raise BadInput("leafHash: 64 hexadecimal digits")
+    return found
+
+
+async def placed_leaf(info: Info, kind: Provable, id: UUID, leaf_hash: bytes | None) -> Leaf | None:
     """The leaf once it has its place, None at once for what is not there or out of sight; TryAgain after a second."""
     context = info.context
     for wait_s in (*WAITS_S, None):
         async with context.reading() as session:
-            leaf = await proofs.find_leaf(session, kind, id, context.actor, context.now)
+            leaf = await proofs.find_leaf(session, kind, id, context.actor, context.now, leaf_hash)
         if leaf is None or leaf.index is not None:
             return leaf
         if wait_s is not None:

@@ -103,7 +103,8 @@ class Query:
     audit_proof = query(
         find_proof,
         permission=MAY_READ,
-        description="That a redemption within sight is in the log; likewise a hold or reversal by its id.",
+        description="That a redemption within sight is in the log; likewise a hold or reversal by its id, and with a "
+        "`leafHash` a later step of yours with it (a release, an extension).",
     )
     audit_checkpoint = query(
         find_checkpoint,

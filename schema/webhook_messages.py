@@ -1,5 +1,6 @@
 """What a webhook endpoint was told, each attempt to, and how it is told again."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -16,8 +17,11 @@ from schema.ids import DELIVERY, ENDPOINT, EVENT, optional_id, read_id, show_id
 from schema.outcomes import UserError
 from schema.paging import Connection, connect, page_size, read_cursor
 from schema.permissions import field, object_type
+from schema.selection import selected
 from schema.webhook_endpoints import WebhookEndpointInput, told
 from schema.webhooks import MAY_MANAGE_WEBHOOKS, MAY_SEE_WEBHOOKS
+
+DELIVERIES_SHOWN = 20
 
 strawberry.enum(
     MessageState,
@@ -70,17 +74,12 @@ class WebhookMessage:
     first_due_at: datetime = field(description="When it was first to be told.")
     next_attempt_at: datetime | None = field(description="When it is tried next, at the earliest; null unless PENDING.")
     ended_at: datetime | None = field(description="When it was delivered or parked.")
-    endpoint_id: strawberry.Private[UUID]
-    message_id: strawberry.Private[UUID]
-
-    @field(description="The attempts, newest first. They are kept as long as the message.")
-    async def deliveries(
-        self, info: Info, first: int | None = None, after: str | None = None
-    ) -> Connection[WebhookDelivery]:
-        return await page_of_attempts(info, self.endpoint_id, self.message_id, first, after)
+    deliveries: list[WebhookDelivery] = field(
+        description="The last 20 attempts, newest first; `webhookDeliveries` has them all. They are kept for 30 days."
+    )
 
     @classmethod
-    def of(cls, message: Message) -> "WebhookMessage":
+    def of(cls, message: Message, attempts: Sequence[Tried]) -> "WebhookMessage":
         """A message in the API's words."""
         return cls(
             event_id=strawberry.ID(show_id(EVENT, message.id)),
@@ -92,8 +91,7 @@ class WebhookMessage:
             first_due_at=message.told_at,
             next_attempt_at=message.due_at,
             ended_at=message.ended_at,
-            endpoint_id=message.endpoint_id,
-            message_id=message.id,
+            deliveries=[WebhookDelivery.of(one) for one in attempts],
         )
 
 
@@ -111,25 +109,25 @@ async def find_webhook_messages(
     first: int | None = None,
     after: str | None = None,
 ) -> Connection[WebhookMessage]:
-    """A page of what one endpoint is told, newest first."""
+    """A page of what one endpoint is told, newest first: one statement, and one for attempts where somebody asks."""
     context, size, wanted = info.context, page_size(first), filter or WebhookMessageFilter()
-    which = MessageFilter(
-        read_id(ENDPOINT, endpoint),
-        state=wanted.state,
-        event=wanted.event,
-        id=optional_id(EVENT, wanted.event_id),
-    )
+    keys, endpoint_id = context.resources.keys, read_id(ENDPOINT, endpoint)
+    which = MessageFilter(endpoint_id, wanted.state, wanted.event, optional_id(EVENT, wanted.event_id))
     async with context.reading() as session:
         rows = await reading.list_messages(
-            session,
-            context.actor,
-            which,
-            keys=context.resources.keys,
-            first=size + 1,
-            after=read_cursor(after),
-            now=context.now,
+            session, context.actor, which, keys=keys, first=size + 1, after=read_cursor(after), now=context.now
         )
-    page: Connection[WebhookMessage] = connect(rows, size, after, id_of=lambda row: row.id, node_of=WebhookMessage.of)
+        attempts = dict[UUID, list[Tried]]()
+        if rows and "deliveries" in selected(info):
+            shown = [row.id for row in rows[:size]]
+            attempts = await reading.attempts_of(session, endpoint_id, shown, keys=keys, each=DELIVERIES_SHOWN)
+    page: Connection[WebhookMessage] = connect(
+        rows,
+        size,
+        after,
+        id_of=lambda row: row.id,
+        node_of=lambda row: WebhookMessage.of(row, attempts.get(row.id, ())),
+    )
     return page
 
 
@@ -141,20 +139,13 @@ async def find_webhook_deliveries(
     after: str | None = None,
 ) -> Connection[WebhookDelivery]:
     """A page of attempts to tell one endpoint, newest first."""
-    return await page_of_attempts(info, read_id(ENDPOINT, endpoint), optional_id(EVENT, event_id), first, after)
-
-
-async def page_of_attempts(
-    info: Info, endpoint_id: UUID, message: UUID | None, first: int | None, after: str | None
-) -> Connection[WebhookDelivery]:
-    """Attempts for all messages of an endpoint, or for one."""
     context, size = info.context, page_size(first)
     async with context.reading() as session:
         rows = await reading.list_attempts(
             session,
             context.actor,
-            endpoint_id,
-            message,
+            read_id(ENDPOINT, endpoint),
+            optional_id(EVENT, event_id),
             keys=context.resources.keys,
             first=size + 1,
             after=read_cursor(after),

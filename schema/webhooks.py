@@ -21,6 +21,7 @@ from schema.permissions import Partners, Staff, field, object_type
 from schema.references import PartnerBy
 from schema.selection import selected
 
+NOBODY = UUID(int=0)
 MAY_MANAGE_WEBHOOKS = Partners("webhooks:manage")
 MAY_SEE_WEBHOOKS = MAY_MANAGE_WEBHOOKS | Staff("partners:admin")
 
@@ -151,15 +152,15 @@ async def find_webhook_endpoints(
     info: Info, partner: PartnerBy | None = None, first: int | None = None, after: str | None = None
 ) -> Connection[WebhookEndpoint]:
     """A page of endpoints within the caller's sight, in the order they were made."""
-    context, size, rows = info.context, page_size(first), list[tables.WebhookEndpoint]()
-    id, handle = (None, None) if partner is None else partner.names()
+    context, size, owner = info.context, page_size(first), None
     async with context.reading() as session:
-        owners = await catalogue.list_partners(session, context.actor, id=id, handle=handle, first=1, after=None)
-        if partner is None or owners:
-            owner = None if partner is None else owners[0].id
-            rows = await reach.list_endpoints(
-                session, context.actor, partner_id=owner, first=size + 1, after=read_cursor(after)
-            )
+        if partner is not None:
+            id, handle = partner.names()
+            owners = await catalogue.list_partners(session, context.actor, id=id, handle=handle, first=1, after=None)
+            owner = owners[0].id if owners else NOBODY
+        rows = await reach.list_endpoints(
+            session, context.actor, partner_id=owner, first=size + 1, after=read_cursor(after)
+        )
         shown = {row.id: one for row, one in zip(rows, await show_endpoints(info, session, rows), strict=True)}
     page: Connection[WebhookEndpoint] = connect(
         rows, size, after, id_of=lambda row: row.id, node_of=lambda row: shown[row.id]

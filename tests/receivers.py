@@ -20,11 +20,13 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 @dataclass
 class Receiver:
-    """A server by its port, with the requests that came (head and body in one), and how many connections."""
+    """A server by its port, with the requests that came (head and body in one), how many connections there were, and
+    how many of them have ended."""
 
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    gone: int = 0
 
     @property
     def url(self) -> str:
@@ -64,6 +66,7 @@ async def receiving(
                 await (behave or answer)(reader, writer)
         finally:
             tasks.discard(task)
+            receiver.gone += 1
             writer.transport.abort()
 
     server = await asyncio.start_server(serve, host, port, ssl=trusted)

@@ -6,7 +6,8 @@ from pathlib import Path
 from gateway.auditing.files import open_export, read_note
 from gateway.auditing.fsck import Report, check_export
 from partners import tlog_proofs
-from partners.notes import NoteInvalid, Verifier
+from partners.merkle import is_included
+from partners.notes import NoteInvalid, Verifier, open_checkpoint
 
 
 def verify_log(file: Path, checkpoint: Path, verifier_key: str) -> Report:
@@ -18,10 +19,13 @@ def verify_log(file: Path, checkpoint: Path, verifier_key: str) -> Report:
     return check_export(open_export(file, checkpoint), [verifier])
 
 
-def verify_proof(proof: Path, entry: bytes, verifiers: Sequence[Verifier]) -> Report:
-    """Whether an entry, byte for byte, is in the log, from a `.tlog-proof` file alone; OSError when it can't be
-    read."""
+def verify_proof(proof: Path, hashed: bytes, verifiers: Sequence[Verifier]) -> Report:
+    """Whether the entry of a leaf hash is in the log, from a `.tlog-proof` file alone; OSError of the file."""
     try:
-        return Report(tlog_proofs.parse(read_note(proof)).verify(entry, verifiers), None)
+        found = tlog_proofs.parse(read_note(proof))
+        signed = open_checkpoint(found.note, *verifiers)
+        if not is_included(found.index, signed.size, hashed, found.hashes, signed.root):
+            raise NoteInvalid(f"the proof does not lead from this entry at index {found.index} to the signed root")
     except NoteInvalid as fault:
         return Report(None, f"{proof.name}: {fault}")
+    return Report(signed, None)

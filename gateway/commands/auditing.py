@@ -1,5 +1,6 @@
 """The commands of `perks audit` that work on files alone, for auditors; they end with codes that cron can act on."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,10 +18,12 @@ from gateway.commands import AsJson, show
 from gateway.commands.nouns import Nouns
 from partners import tlog_proofs
 from partners.errors import BadInput
+from partners.merkle import leaf_hash as hash_of
 from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, verifier_of
 from partners.tiles import PROOF_HEADER
 
 DIFFERENT, UNREADABLE = 1, 3
+LEAF_HASH = re.compile("[0-9a-fA-F]{64}")
 
 
 class Audit(Nouns):
@@ -92,23 +95,34 @@ def verify_audit(
     proof: Annotated[Path | None, typer.Option(help="Instead of an export, the .tlog-proof of one entry.")] = None,
     entry: Annotated[Path | None, typer.Option(help="With --proof, a file of the entry's bytes.")] = None,
     leaf: Annotated[str | None, typer.Option(metavar="JSON", help="With --proof, the entry itself.")] = None,
+    leaf_hash: Annotated[
+        str | None, typer.Option(metavar="HEX", help="With --proof, the entry's leafHash alone.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Verify an export, or the proof of one entry, from files alone: complete, unaltered, and signed."""
     verifiers = checked_keys(key)
-    if (file is None) == (proof is None) or (proof is not None) != ((entry is None) != (leaf is None)):
-        raise BadInput("give either an export, or --proof with one of --entry and --leaf")
+    if (file is None) == (proof is None) or sum(one is not None for one in (entry, leaf, leaf_hash)) != bool(proof):
+        raise BadInput("give either an export, or --proof with one of --entry, --leaf and --leaf-hash")
     with reading():
         if proof is not None:
-            text = (leaf or "").encode() if entry is None else entry.read_bytes().removesuffix(b"\n")
-            report = verify_proof(proof, text, verifiers or [own_key(proof)])
+            report = verify_proof(proof, hashed(entry, leaf, leaf_hash), verifiers or [own_key(proof)])
             told = "entries, this one among them, signed by {}"
         elif file is not None:
             export = open_export(file, checkpoint)
             report = check_export(export, verifiers or [own_key(export.checkpoint)])
             told = "entries, all and unaltered, signed by {}"
     end(report, told, as_json=as_json, quiet=quiet)
+
+
+def hashed(entry: Path | None, leaf: str | None, leaf_hash: str | None) -> bytes:
+    """The leaf hash of an entry that is given in one of three ways; BadInput, OSError."""
+    if leaf_hash is not None:
+        if not LEAF_HASH.fullmatch(leaf_hash):
+            raise BadInput("--leaf-hash: not 64 hexadecimal digits")
+        return bytes.fromhex(leaf_hash)
+    return hash_of((leaf or "").encode() if entry is None else entry.read_bytes().removesuffix(b"\n"))
 
 
 @app.command("consistency")

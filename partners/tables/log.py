@@ -29,13 +29,15 @@ class LogHead(SQLModel, table=True):
     """The sequencer's one row: how many leaves are in the tree, the roots of its full subtrees from large to
     small (the compact range), and the last signed checkpoint. Its lock makes the sequencer the only one.
 
-    `origin` names the log for as long as it lives, wherever its service moves; empty until the first leaf."""
+    `origin` names the log for as long as it lives, wherever its service moves; empty until the first leaf. `number`
+    counts the logs that the database has had, each going on from the one before."""
 
     __tablename__ = "log_head"
     __table_args__ = (sa.CheckConstraint("id = 1", name="only_one"),)
 
     id: int = Field(default=1, primary_key=True)
     origin: str = text(default="")
+    number: int = Field(default=1, sa_type=sa.SmallInteger, sa_column_kwargs={"server_default": "1"})
     size: int = Field(default=0, sa_type=sa.BigInteger)
     frontier: bytes = digest(default=b"")
     checkpoint: str = text(default="")

@@ -153,6 +153,28 @@ async def list_attempts(
     ]
 
 
+ATTEMPTS_OF = """
+SELECT d.id, d.entry_id, d.number, d.at, d.duration_ms, d.status, d.fault
+FROM unnest(CAST(:entries AS uuid[])) AS m(entry_id) CROSS JOIN LATERAL (
+  SELECT * FROM webhook_delivery t WHERE t.endpoint_id = :endpoint AND t.entry_id = m.entry_id ORDER BY t.id DESC
+  LIMIT :each) AS d
+ORDER BY d.id DESC
+"""
+
+
+async def attempts_of(
+    session: AsyncSession, endpoint_id: UUID, messages: Collection[UUID], *, keys: Keys, each: int
+) -> dict[UUID, list[Tried]]:
+    """The newest `each` attempts of every one of an endpoint's messages (public ids) that the caller has seen already:
+    one statement."""
+    about = {"endpoint": endpoint_id, "entries": [entry_of(keys, id) for id in messages], "each": each}
+    found: dict[UUID, list[Tried]] = {id: [] for id in messages}
+    for row in await session.execute(sa.text(ATTEMPTS_OF), about):
+        message = public_id(keys, row.entry_id)
+        found[message].append(Tried(row.id, message, row.number, row.at, row.duration_ms, row.status, row.fault))
+    return found
+
+
 async def backlogs(session: AsyncSession, endpoint_ids: Collection[UUID], now: datetime) -> dict[UUID, Backlog]:
     """What each endpoint is still to be told, without what it may not know of yet."""
     message = WebhookMessage

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import re
+import sys
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -13,7 +16,7 @@ import sqlalchemy as sa
 from gateway.database import Database
 from partners import proofs
 from partners.merkle import is_consistent, is_included
-from partners.notes import Checkpoint, Verifier, decoded, encoded, open_checkpoint
+from partners.notes import Checkpoint, Verifier, decoded, encoded, open_checkpoint, verifier_of
 from partners.tables.columns import UUID
 from partners.tlog_proofs import parse
 from tests.api import Answer, Api
@@ -21,6 +24,7 @@ from tests.factories import Club, partner_actor
 from tests.matrix_samples import Rows
 from tests.sequencing import sequencer_on, write
 
+GUIDE = Path(__file__).parents[2] / "docs" / "proofs.md"
 PROOF = """query($id: ID!) { auditProof(redemptionId: $id) {
   leaf leafHash index treeSize hashes rootHash checkpoint proof } }"""
 BARE = "query($id: ID!) { auditProof(redemptionId: $id) { leafHash index } }"
@@ -258,3 +262,38 @@ async def test_a_log_that_was_cut_short_under_a_reader_gives_no_false_proof(
         await connection.execute("DELETE FROM log_leaf WHERE index = 2")
         with pytest.raises(proofs.TryAgain):
             await proofs.prove(connection, note, {leaf: 1})
+
+
+async def test_the_guide_checks_a_proof_with_nothing_of_ours(api: Api, club: Club, folder: Path) -> None:
+    """The program in docs/proofs.md, as it stands, in an interpreter that can't see this project."""
+    [program] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+    (folder / "check.py").write_text(program, encoding="utf-8")
+    rows = await Rows.made(club)
+    await write(club.database, club.now, 7)
+    id = await redeemed(club, rows)
+    await write(club.database, club.now, 4)
+    await sequenced(club)
+    found = (await api.partner(rows.partner)(PROOF, id=id)).data["auditProof"]
+    key = str((await verifiers(api))[0])
+
+    async def checked(proof: str, leaf_hash: str, key: str) -> tuple[int, str]:
+        (folder / "redemption.tlog-proof").write_text(proof, encoding="utf-8")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "check.py", "redemption.tlog-proof", leaf_hash, key),
+            cwd=folder,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, (out or err).decode().strip().splitlines()[-1]
+
+    origin, size, _ = found["checkpoint"].split("\n")[:3]
+    assert await checked(found["proof"], found["leafHash"], key) == (0, f"{origin}, {size} entries")
+    other = sha256(b"another leaf").hexdigest()
+    assert (await checked(found["proof"], other, key))[0] == 1
+    moved = re.sub(r"index (\d+)", lambda place: f"index {int(place[1]) - 1}", found["proof"])
+    assert (await checked(moved, found["leafHash"], key))[0] == 1
+    forged = found["proof"].replace(f"\n{size}\n", f"\n{int(size) + 1}\n")
+    assert (await checked(forged, found["leafHash"], key))[0] == 1
+    stranger = str(verifier_of(origin, bytes(32)))
+    assert await checked(found["proof"], found["leafHash"], stranger) == (1, "AssertionError: not signed with this key")

@@ -1,6 +1,7 @@
 """The log under /log/, as a mirror, an auditor and somebody who should not read entries find it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -10,15 +11,17 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gateway import embedded
-from gateway.app import Gateway
+from gateway import embedded, log_routes
+from gateway.app import Gateway, Service
 from gateway.database import Database
+from gateway.new_log import begin_new_log
 from gateway.sequencer import sequencer_of
 from gateway.settings import Settings
+from partners.actors import SYSTEM
 from partners.keys import Keys
 from partners.log_forks import LogForked
 from partners.merkle import HASH_BYTES, CompactRange, leaf_hash, root_of
-from partners.notes import Verifier, open_checkpoint, verifier_of
+from partners.notes import Checkpoint, Verifier, open_checkpoint, sign_checkpoint, verifier_of
 from partners.tables import Partner
 from partners.tiles import hashes_of, tiles_of
 from tests.api import Api
@@ -48,6 +51,20 @@ async def logged(
         await write(service.database, now, SIZE)
         await sequencer_of(service).carry_over()
         yield Api(service, client)
+
+
+@asynccontextmanager
+async def on(logged: Api, database: Database) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    """The same service on another database."""
+    address = database.engine.url.render_as_string(hide_password=False)
+    settings = logged.service.settings.model_copy(update={"database_url": address})
+    gateway = Gateway(settings, clock=lambda: datetime.now(UTC), work=False)
+    transport = httpx.ASGITransport(gateway)
+    async with (
+        gateway.living() as service,
+        httpx.AsyncClient(transport=transport, base_url=settings.address) as client,
+    ):
+        yield service, client
 
 
 def staff(logged: Api, *scopes: str) -> dict[str, str]:
@@ -178,6 +195,33 @@ async def test_each_answer_is_one_statement(logged: Api, path: str, monkeypatch:
     assert len(asked) == 1
 
 
+async def test_too_many_readers_are_told_to_come_again(logged: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_routes, "WAITING_MAX", 0)
+    answer = await found(logged, "tile/0/002.p/5")
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (503, "OVERLOADED")
+
+
+async def test_a_new_log_has_addresses_of_its_own_since_tiles_are_kept_for_ever(
+    logged: Api, empty_database: Database, now: datetime
+) -> None:
+    async with on(logged, empty_database) as (service, client):
+        await write(service.database, now, 300)
+        sequencer = sequencer_of(service)
+        await sequencer.carry_over()
+        old = (await client.get("/log/tile/0/000")).content
+        assert (await client.get("/log/2/tile/0/000")).status_code == 404
+        await begin_new_log(sequencer, "new.example/log", SYSTEM)
+        for path in ("checkpoint", "keys", "tile/0/001.p/5"):
+            ended = await client.get(f"/log/{path}")
+            assert ended.status_code == 404
+            assert "not the log of today, which is at /log/2/" in ended.text
+        new = (await client.get("/log/2/tile/0/000")).content
+        assert new[HASH_BYTES:] == old[:-HASH_BYTES]
+        assert (await client.get("/log/2/checkpoint")).text.startswith("new.example/log\n301\n")
+        for wrong in ("02", "1", "0", "3"):
+            assert (await client.get(f"/log/{wrong}/checkpoint")).status_code == 404
+
+
 async def test_a_checkpoint_is_in_the_mark_before_it_is_told(logged: Api) -> None:
     mark = logged.service.high_water
     mark.file.unlink()
@@ -185,25 +229,27 @@ async def test_a_checkpoint_is_in_the_mark_before_it_is_told(logged: Api) -> Non
     assert mark.read() == note
 
 
-async def test_a_forked_log_tells_no_checkpoint_and_the_process_stays_ready(logged: Api) -> None:
+@pytest.mark.parametrize(
+    "lost", [Checkpoint(ORIGIN, SIZE + 1, bytes(32)), Checkpoint("later.example/log", 9, bytes(32))]
+)
+async def test_a_forked_log_tells_no_checkpoint_and_the_process_stays_ready(
+    logged: Api, keys: Keys, lost: Checkpoint
+) -> None:
     mark = logged.service.high_water
-    mark.fault = LogForked("the database has 5 entries")
+    await mark.keep(sign_checkpoint(lost, keys.log))
+    mark.fault = LogForked("as the sequencer would say")
     try:
         answer, ready = await found(logged, "checkpoint"), await logged.client.get("/readyz")
+        assert await mark.known() == lost
     finally:
         mark.fault = None
+        mark.file.unlink()
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (503, "LOG_FORKED")
     assert (ready.status_code, ready.json()["log"]) == (200, "forked")
     assert (await logged.client.get("/readyz")).json()["log"] == "ok"
 
 
 async def test_an_empty_log_has_nothing_yet(logged: Api, empty_database: Database) -> None:
-    address = empty_database.engine.url.render_as_string(hide_password=False)
-    settings = logged.service.settings.model_copy(update={"database_url": address})
-    gateway = Gateway(settings, clock=lambda: datetime.now(UTC), work=False)
-    async with (
-        gateway.living(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url=settings.address) as client,
-    ):
+    async with on(logged, empty_database) as (_, client):
         for path in ("checkpoint", "keys", "witnessed", "tile/0/000", "tile/0/000.p/1"):
             assert (await client.get(f"/log/{path}")).status_code == 404

@@ -1,5 +1,6 @@
 """Statements through the API: by GraphQL, as a page and as CSV, for the partner itself and for staff."""
 
+import asyncio
 import csv
 from datetime import timedelta
 from io import StringIO
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from gateway.paper.statements import COLUMNS
+from schema.context import STATEMENTS_AT_ONCE
 from tests.api import Api, Voice
 from tests.factories import Club
 from tests.seasons import Season
@@ -160,3 +162,26 @@ async def test_head_says_the_same_without_the_page_and_nothing_is_posted(api: Ap
     assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
     assert (await fetch(voice, season.partner.handle, "2026-11.pdf")).status_code == 404
     assert (await fetch(voice, season.partner.handle, "2026-11")).status_code == 404
+
+
+async def test_statements_wait_their_turn_without_a_connection(api: Api, season: Season) -> None:
+    resources, voice = api.service.resources, api.partner(season.partner)
+    places = resources.settling
+    while not places.locked():
+        await places.acquire()
+    asked = [
+        asyncio.create_task(fetch(voice, season.partner.handle, f"{month_of(season)}.csv")),
+        asyncio.create_task(voice(QUERY, month=month_of(season))),
+    ]
+    done, _ = await asyncio.wait(asked, timeout=0.3)
+    assert not done
+    for _ in range(STATEMENTS_AT_ONCE):
+        places.release()
+    by_http, by_graphql = await asyncio.gather(*asked)
+    assert (by_http.status_code, by_graphql.status) == (200, 200)
+
+
+async def test_what_is_open_is_worked_out_only_for_who_asks(api: Api, season: Season) -> None:
+    short = "query($month: String!) { statement(month: $month) { totals { redeemed { units } } } }"
+    lines = (await api.partner(season.partner)(short, month=month_of(season))).data["statement"]["totals"]
+    assert sorted(total["redeemed"]["units"] for total in lines) == [1, 5]

@@ -52,7 +52,7 @@ WITH n AS (
 INSERT INTO log_leaf (index, entry_id, leaf_hash) SELECT n, id, leaf_hash(leaf) FROM leaves ORDER BY n
 """
 NUMBER = """
-CREATE FUNCTION pg_temp.number(kind bigint, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+CREATE OR REPLACE FUNCTION pg_temp.number(kind bigint, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
   SELECT (lpad(to_hex(kind), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid $$
 """
 SEED = bytes(32)
@@ -70,20 +70,21 @@ def client_of(partner: int) -> str:
 
 async def write_log(connection: "Connection[Any]", size: int) -> None:
     """Replaces the log by one of so many entries, an entry every three seconds, whose tree is as it should be."""
-    indexes = await connection.fetch(
-        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'audit_entry' AND indexname LIKE 'ix%'"
-    )
-    for one in indexes:
-        await connection.execute(f"DROP INDEX {one['indexname']}")
-    await connection.execute("TRUNCATE audit_entry, outbox, log_leaf, log_node, log_head")
-    await connection.execute(NUMBER)
-    for first in range(0, size, BATCH):
-        await connection.execute(
-            FILL.replace("number(", "pg_temp.number("), first, LAST_MS, size, STEP_US, min(BATCH, size - first)
+    async with connection.transaction():
+        indexes = await connection.fetch(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'audit_entry' AND indexname LIKE 'ix%'"
         )
-    for one in indexes:
-        await connection.execute(one["indexdef"])
-    await grow_tree(connection, size)
+        for one in indexes:
+            await connection.execute(f"DROP INDEX {one['indexname']}")
+        await connection.execute("TRUNCATE audit_entry, outbox, log_leaf, log_node, log_head")
+        await connection.execute(NUMBER)
+        for first in range(0, size, BATCH):
+            await connection.execute(
+                FILL.replace("number(", "pg_temp.number("), first, LAST_MS, size, STEP_US, min(BATCH, size - first)
+            )
+        for one in indexes:
+            await connection.execute(one["indexdef"])
+        await grow_tree(connection, size)
     await connection.execute("VACUUM (ANALYZE) audit_entry, log_leaf, log_node")
 
 

@@ -84,6 +84,19 @@ def in_words(results: Figures) -> str:
             f" {told['delivered_per_second']:,} deliveries/s; {told['made_per_second']:,} messages/s"
             " are made of the log."
         )
+    for what, made in results.get("exports", {}).items():
+        lines.append(
+            f"Export of {made['rows']:,} {what}: {made['per_second']:,} rows/s, {made['cpu_ms_of_1000_rows']} ms of CPU"
+            f" for 1,000, {made['megabytes']:,} MB; the worker grows from {made['before_megabytes']} to at most"
+            f" {made['peak_megabytes']} MB."
+        )
+    if audit := results.get("auditing"):
+        lines += [
+            f"fsck of {audit['entries']:,} entries in {name}: {figures['seconds']} s, of the core"
+            f" {figures['core_seconds']} s, {figures['megabytes']} MB; `perks audit fsck --help` takes"
+            f" {audit['start_s']} s."
+            for name, figures in audit["layouts"].items()
+        ]
     for size, pages in results.get("log pages", {}).items():
         proof = pages["a proof"]
         full = [figures["p50_ms"] for figures in pages.values() if figures.get("whole")]

@@ -17,9 +17,11 @@ from gateway import embedded
 from gateway.app import Service, open_service
 from gateway.running import bring_up_to_date
 from gateway.settings import Settings
+from tests.benchmarks.auditing import measure_auditing
 from tests.benchmarks.club import MEMBERS, PARTNERS, PERKS_PER_PARTNER, Brand, found_club
 from tests.benchmarks.counting import count_statements
 from tests.benchmarks.drop import CLAIMANTS, UNITS, check_drop, prepare_drop, run_drop
+from tests.benchmarks.exports import measure_exports
 from tests.benchmarks.following import measure_following, prepare_following
 from tests.benchmarks.log_growth import measure_growth
 from tests.benchmarks.log_pages import measure_log
@@ -42,6 +44,8 @@ NAMES = (
     "scarce",
     "log growth",
     "webhooks",
+    "exports",
+    "auditing",
     "log pages",
 )
 LOG_SIZES = (10_000, 1_000_000)
@@ -137,6 +141,13 @@ def run_gateway(settings: Settings, plan: Plan, names: Sequence[str], tell: Call
     if "webhooks" in names:
         tell("Events that endpoints are told of, while one of them hangs")
         results["webhooks"] = asyncio.run(with_service(settings, partial(measure_webhooks, plan=plan)))
+    if "auditing" in names:
+        tell("An export that is derived again from its files")
+        results["auditing"] = measure_auditing(plan)
+    if "exports" in names:  # the last: it writes its entries past the sequencer
+        tell("Redemptions and entries as files")
+        exporting = partial(measure_exports, brand=brands[0], plan=plan)
+        results["exports"] = asyncio.run(with_service(settings, exporting))
     for scenario in SCENARIOS:
         if scenario.name in names:
             counting = partial(count_statements, token=token, scenario=scenario, brand=brands[0])

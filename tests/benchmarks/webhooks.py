@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 from gateway import webhooks
@@ -50,10 +50,22 @@ async def measure_webhooks(service: Service, *, plan: Plan) -> Figures:
     with subprocess.Popen(command) as receiver:  # noqa: ASYNC220 - it is started once
         os.sched_setaffinity(0, {plan.core})
         try:
+            await listening(port)
             return {str(count): await measure_endpoints(service, count, events, port) for count in ENDPOINTS}
         finally:
             os.sched_setaffinity(0, cores)
             receiver.kill()
+
+
+async def listening(port: int) -> None:
+    """Returns once somebody takes connections there."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
 
 
 async def measure_endpoints(service: Service, count: int, events: int, port: int) -> Figures:

@@ -176,6 +176,9 @@ def test_a_proof_of_one_entry_is_verified_from_its_file(audit: Audit, tmp_path: 
     assert (done.code, done.out) == (0, "sound: 2 entries, this one among them, signed by perks.example/log\n")
     (tmp_path / "entry.json").write_bytes(leaf + b"\n")
     assert audit("verify", "--proof", proof, "--entry", tmp_path / "entry.json", "--key", KEY).code == 0
+    assert audit("verify", "--proof", proof, "--leaf-hash", pair.hashes[0].hex(), "--key", KEY).code == 0
+    assert audit("verify", "--proof", proof, "--leaf-hash", pair.hashes[1].hex(), "--key", KEY).code == 1
+    assert audit("verify", "--proof", proof, "--leaf-hash", "12", "--key", KEY).code == 2
     other = audit("verify", "--proof", proof, "--leaf", LOG.leaves[1].decode(), "--key", KEY)
     assert (other.code, len(other.faults)) == (1, 1)
     assert "does not lead from this entry at index 0 to the signed root" in other.err

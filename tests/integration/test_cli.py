@@ -120,7 +120,8 @@ def test_settings_that_can_not_be_are_told_in_one_line(perks: Perks, monkeypatch
     assert perks("partners", "list").err == "perks: DATABASE_URL: PostgreSQL is the only database, not mysql\n"
     monkeypatch.delenv("PERKS_SECRET")
     done = perks("audit", "key")
-    assert (done.code, done.faults) == (1, ["perks: DATABASE_URL, REDIS_URL and PERKS_SECRET are needed where nothing is embedded"])
+    needed = "perks: DATABASE_URL, REDIS_URL and PERKS_SECRET are needed where nothing is embedded"
+    assert (done.code, done.faults) == (1, [needed])
 
 
 def test_a_database_that_is_not_migrated_is_told_and_migrate_mends_it(perks: Perks) -> None:

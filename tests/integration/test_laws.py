@@ -20,10 +20,10 @@ from partners.keys import Keys, derive_keys
 from partners.laws import CHECKS, Finding, check_laws
 from partners.laws.log import CHECKS as LOG_CHECKS
 from partners.laws.log import check_log
-from partners.sequencing import sequence
 from partners.perk_settings import PerkSettings
 from partners.programme import Programme
 from partners.references import PerkRef
+from partners.sequencing import sequence
 from partners.tables import Stock
 from partners.waitlist import join_waitlist, leave_waitlist
 from tests.factories import STAFF, Club, member_actor

@@ -24,9 +24,9 @@ from partners import live
 from partners.feeds import Seen
 from partners.keys import Keys
 from partners.live import Availability
-from partners.sequencing import sequence
 from partners.notes import origin_of
 from partners.programme import Programme
+from partners.sequencing import sequence
 from tests.commands import ended, start
 from tests.factories import Club
 from tests.valkey import Valkey, free_port

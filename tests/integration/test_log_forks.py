@@ -27,6 +27,7 @@ from partners.log_forks import LogForked
 from partners.log_keys import read_verifiers
 from partners.merkle import inclusion_ranges, is_included
 from partners.notes import Checkpoint, NoteInvalid, open_checkpoint, sign_checkpoint, verifier_of
+from tests.commands import Perks
 from tests.sequencing import ORIGIN, log_of, sequencer_on, write
 
 NAME = "club"  # what the host calls the database, whichever copy stands behind it
@@ -313,3 +314,39 @@ async def test_another_secret_signs_nothing(empty_database: Database, keys: Keys
 def test_the_next_name_counts() -> None:
     assert next_name(ORIGIN) == f"{ORIGIN}/2"
     assert next_name(f"{ORIGIN}/9") == f"{ORIGIN}/10"
+
+
+def test_an_operator_is_told_what_was_lost_and_goes_on_by_a_command(perks: Perks, folder: Path) -> None:
+    file = folder / "log.jsonl"
+    perks("partners", "add", "velo", "--name", "velo")
+    assert perks("audit", "export", file).code == 0
+    old_key = perks("audit", "key").out
+    [(frontier, checkpoint)] = perks.query("SELECT frontier, checkpoint FROM log_head")
+    perks("partners", "add", "rose", "--name", "rose")
+    assert perks("audit", "export", file).code == 0
+    perks.query("DELETE FROM audit_entry WHERE id = (SELECT entry_id FROM log_leaf WHERE index = 1)")
+    perks.query("DELETE FROM log_leaf WHERE index = 1")
+    perks.query("UPDATE log_head SET size = 1, frontier = $1, checkpoint = $2", frontier, checkpoint)
+    assert perks("partners", "add", "iris", "--name", "iris").code == 0
+    lost = "the database has 1 entries of the log 127.0.0.1:8000/log, and 2 were signed"
+    for command in (("audit", "export", file), ("audit", "key")):
+        refused = perks(*command)
+        assert (refused.code, lost in refused.err) == (1, True)
+    examined = perks("doctor")
+    assert examined.code == 1
+    assert f"broken  log: {lost}" in examined.out
+    assert perks("audit", "new-log", "--origin", "no name").code == 2
+    begun = perks("audit", "new-log", "--json").json
+    assert begun == {
+        "origin": "127.0.0.1:8000/log/2",
+        "entries": 2,
+        "continued": "127.0.0.1:8000/log",
+        "continuedSize": 2,
+    }
+    assert perks("audit", "export", file, "--json").json["entries"] == 3
+    assert perks("doctor").code == 0
+    new_key = perks("audit", "key").out
+    assert new_key.startswith("127.0.0.1:8000/log/2+")
+    assert new_key.partition("+")[2][9:] == old_key.partition("+")[2][9:]  # the same public key
+    again = perks("audit", "new-log")
+    assert (again.code, "nothing forces a new one" in again.err) == (1, True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpcore
 import pytest
 
-from gateway import outside_sockets
+from gateway import outside_posts, outside_sockets
 from gateway.outside_posts import Answer, OutsidePosts, open_outside_world, seconds_to_wait
 from gateway.outside_sockets import CheckedBackend, Limits, OutsideFault, Resolver
 from partners.outside_addresses import FaultKind, PrivateTargets, read_private_targets
@@ -271,6 +271,26 @@ async def test_a_connection_is_used_again_and_not_after_an_answer_without_end() 
         for _ in range(3):
             await post(receiver.url, BODY, {})
         assert receiver.connections == 3
+
+
+async def test_a_connection_is_kept_for_seconds_and_not_when_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await after_request(OK)(reader, writer)
+
+    async with receiving(once) as receiver, opened(HERE) as post:
+        for _ in range(2):
+            assert (await post(receiver.url, BODY, {})).status == 200
+            await asyncio.sleep(0.05)
+        assert receiver.connections == 2
+    monkeypatch.setattr(outside_posts, "KEPT_S", 0.05)
+    async with receiving() as receiver, opened(HERE) as post:
+        await post(receiver.url, BODY, {})
+        await asyncio.sleep(0.2)
+        assert receiver.connections == receiver.gone == 1
+        monkeypatch.undo()
+        await asyncio.gather(*(post(receiver.url, BODY, {}) for _ in range(40)))
+        await asyncio.sleep(0.2)
+        assert receiver.connections - receiver.gone == outside_posts.KEPT_EACH_MAX
 
 
 async def test_a_cookie_is_not_kept() -> None:

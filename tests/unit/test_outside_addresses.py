@@ -4,6 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from gateway.settings import SettingsInvalid, read_settings
 from partners.outside_addresses import PrivateTargets, UrlRefused, is_public, read_private_targets, read_url
 from tests.outside_vectors import INNER, PUBLIC, REFUSED
 
@@ -79,3 +80,9 @@ def test_a_setting_that_can_not_be_is_named(text: str) -> None:
 
 def test_nothing_is_named_by_default() -> None:
     assert read_private_targets(" , ") == PrivateTargets()
+
+
+def test_a_setting_that_can_not_be_stops_the_service_before_it_starts() -> None:
+    with pytest.raises(SettingsInvalid, match="PERKS_WEBHOOK_PRIVATE_TARGETS.*10.0.0.1/8"):
+        read_settings(webhook_private_targets="localhost,10.0.0.1/8")
+    assert read_settings(webhook_private_targets="localhost").webhook_private_targets == "localhost"
