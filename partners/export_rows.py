@@ -92,12 +92,14 @@ OF_ALIASES = {
     "tier": "CASE WHEN $3::boolean AND 'member.tier:read' = ANY (c.scopes) THEN r.tier END AS tier",
     "told": """CASE WHEN a.alias IS NOT NULL OR ($3::boolean AND 'member.tier:read' = ANY (c.scopes)
       AND r.tier IS NOT NULL) THEN c.member_id END AS told""",
-    "people": """LEFT JOIN consent c ON c.member_id = r.member_id AND c.partner_id = $4 AND c.state = 'GRANTED'
+    "people": """LEFT JOIN member m ON m.id = r.member_id AND m.state <> 'ERASED'
+    LEFT JOIN consent c ON c.member_id = m.id AND c.partner_id = $4 AND c.state = 'GRANTED'
       AND (c.expires_at IS NULL OR c.expires_at > $5)
     LEFT JOIN member_alias a ON a.member_id = c.member_id AND a.partner_id = c.partner_id
       AND 'redemptions:read' = ANY (c.scopes)""",
 }
-"""What a partner is told: as the API tells it at `$5`, by live consent (partners/redemptions.py)."""
+"""What a partner is told: as the API tells it at `$5`, by live consent (partners/redemptions.py). Of who is being
+erased nothing from the first step on, since a file stays."""
 OF_MEMBERS = {
     "member": "'member_' || replace(m.id::text, '-', '') AS member_id",
     "tier": "r.tier",

@@ -89,18 +89,20 @@ class Figures:
         self._minute, self._day = "", ""
 
     def take(self, index: int, leaf: bytes) -> None:
-        """One leaf; Unsound when it is not an entry of ours."""
+        """One leaf; Unsound when it is not an entry of ours, and nothing can be counted on then."""
         self.entries += 1
         try:
-            entry: dict[str, Any] = orjson.loads(leaf)
-            at, action, partner, perk = entry["at"], entry["action"], entry.get("partner"), entry.get("perk")
-            inside = self._since <= at < self._until
-            waited = self._waited(entry, at) if action in FOLLOWED else None
-            changes = list(changes_of(entry)) if inside else []
-        except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
+            self._take(index, orjson.loads(leaf))
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise Unsound(f"entry {index} can't be read: not a leaf of version 1 or 2") from None
+
+    def _take(self, index: int, entry: dict[str, Any]) -> None:
+        at, action, partner, perk = entry["at"], entry["action"], entry.get("partner"), entry.get("perk")
+        inside = self._since <= at < self._until
+        waited = self._waited(entry, at) if action in FOLLOWED else None
         if not inside or self.window.partner not in (None, partner):
             return
+        changes = list(changes_of(entry))
         self.counted += 1
         self.first_index = index if self.first_index is None else self.first_index
         self.last_index = index

@@ -106,7 +106,7 @@ class Mirror:
 
     def _installed(self) -> int:
         file = self._folder / "checkpoint"
-        return Checkpoint.parse(note_text(read_note(file))).size if file.exists() else 0
+        return own_checkpoint(file).size if file.exists() else 0
 
     def _accepted(self, checkpoint: Checkpoint, note: str) -> SignedTree:
         """The tree, once it is known to begin with all that was seen; Unsound."""
@@ -133,7 +133,7 @@ class Mirror:
     def _last_seen(self) -> Checkpoint | None:
         """The largest of all checkpoints; each was consistent with those before it."""
         notes = sorted((self._folder / SEEN).glob("[0-9]*"))
-        return Checkpoint.parse(note_text(read_note(notes[-1]))) if notes else None
+        return own_checkpoint(notes[-1]) if notes else None
 
     def _read(self, tile: Tile, fits: Callable[[bytes], bool]) -> bytes:
         """A tile of hashes, from here if it is right here, else from the source; one that is not full proves itself
@@ -204,6 +204,14 @@ class Mirror:
                 old.unlink(missing_ok=True)
                 with suppress(OSError):
                     old.parent.rmdir()
+
+
+def own_checkpoint(file: Path) -> Checkpoint:
+    """What a note of the mirror says; Unsound when it was spoilt since."""
+    try:
+        return Checkpoint.parse(note_text(read_note(file)))
+    except NoteInvalid as fault:
+        raise Unsound(f"{file} of this mirror was spoilt: {fault}") from None
 
 
 def keys_of(raw: bytes) -> list[Verifier]:

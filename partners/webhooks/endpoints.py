@@ -107,7 +107,7 @@ async def change_endpoint(
     if settings == EndpointSettings(former.url, former.description, sorted(former.events)):
         return endpoint
     if settings.url != former.url:
-        endpoint.failures, endpoint.failing_since, endpoint.retry_at = 0, None, None
+        await begin_anew(session, endpoint, now)
     if list(settings.events) != list(former.events):
         # All before the cursor was told under the former list.
         cursor = await session.scalar(select(tables.WebhookCursor.index).with_for_update(read=True))
@@ -129,11 +129,20 @@ async def set_endpoint_state(
         raise Conflict(f"the endpoint is {state}")
     if state is EndpointState.ENABLED:
         endpoint.since = await log_size(session)
-        endpoint.failures, endpoint.failing_since, endpoint.retry_at = 0, None, None
+        await begin_anew(session, endpoint, now)
     endpoint.state, endpoint.reason, endpoint.version = state, None, endpoint.version + 1
     action = "endpoint_disabled" if state is EndpointState.DISABLED else "endpoint_enabled"
     await put_on_record(session, action, endpoint, actor, now)
     return endpoint
+
+
+async def begin_anew(session: AsyncSession, endpoint: WebhookEndpoint, now: datetime) -> None:
+    """Forgets how the endpoint failed: what waits for another attempt has waited enough."""
+    endpoint.failures, endpoint.failing_since, endpoint.retry_at = 0, None, None
+    message = tables.WebhookMessage
+    waits = sa.and_(col(message.state) == "PENDING", col(message.attempts) > 0, col(message.leased_until).is_(None))
+    hurry = sa.update(message).where(col(message.endpoint_id) == endpoint.id, waits, col(message.due_at) > now)
+    await session.execute(hurry.values(due_at=now, pending_since=now).execution_options(synchronize_session=False))
 
 
 async def disable_gone(session: AsyncSession, endpoint_id: UUID, version: int, now: datetime) -> bool:

@@ -14,6 +14,8 @@ from gateway.auditing.fsck import check_export
 from gateway.auditing.tree import Tree
 from gateway.auditing.verify import verify_log
 from gateway.cli import run
+from gateway.commands.audit import app as audit_on_service
+from gateway.commands.auditing import Audit
 from partners import tlog_proofs
 from partners.merkle import CompactRange, root_of
 from partners.notes import COSIGNATURE, cosignature_line, note_text, verifier_of
@@ -25,15 +27,15 @@ KEY = str(LOG.verifier)
 
 
 @pytest.fixture
-def audit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Audit":
+def audit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Auditing":
     """The command of an auditor, who has no database, no secret and no service."""
     for name in ("DATABASE_URL", "REDIS_URL", "PERKS_SECRET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PERKS_DATA_FOLDER", str(tmp_path / "nothing"))
-    return Audit(capsys)
+    return Auditing(capsys)
 
 
-class Audit:
+class Auditing:
     """`perks audit`, in this process."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +72,7 @@ def test_the_tree_knows_its_root_at_every_size_and_each_tile_in_its_place() -> N
     assert at_once.root() == CompactRange().append(hashes).root()
 
 
-def test_fsck_says_that_an_export_is_sound_and_whose_it_is(audit: Audit, tmp_path: Path) -> None:
+def test_fsck_says_that_an_export_is_sound_and_whose_it_is(audit: Auditing, tmp_path: Path) -> None:
     lines, tiles = LOG.as_lines(tmp_path / "lines"), LOG.as_tiles(tmp_path / "tiles")
     for export in (lines, tiles):
         done = audit("fsck", export, "--key", KEY)
@@ -81,7 +83,7 @@ def test_fsck_says_that_an_export_is_sound_and_whose_it_is(audit: Audit, tmp_pat
     assert (told["sound"], told["entries"], told["root"]) == (True, 40, LOG.checkpoint.root.hex())
 
 
-def test_fsck_names_the_first_fault_and_ends_with_1(audit: Audit, tmp_path: Path) -> None:
+def test_fsck_names_the_first_fault_and_ends_with_1(audit: Auditing, tmp_path: Path) -> None:
     tiles = LOG.as_tiles(tmp_path / "tiles")
     low = tiles / "tile" / "0" / "000.p" / "40"
     raw = low.read_bytes()
@@ -125,7 +127,7 @@ def test_what_is_not_an_entry_in_canonical_json_is_no_leaf_even_when_it_was_sign
     assert check_export(open_export(tiles), [log.verifier]).fault == f"tiles: entry 3 {words}"
 
 
-def test_a_mirror_of_hashes_is_checked_only_when_that_is_said(audit: Audit, tmp_path: Path) -> None:
+def test_a_mirror_of_hashes_is_checked_only_when_that_is_said(audit: Auditing, tmp_path: Path) -> None:
     tiles = LOG.as_tiles(tmp_path / "tiles", entries=False)
     assert "a mirror of hashes alone is checked with --hashes-only" in audit("fsck", tiles).err
     done = audit("fsck", tiles, "--hashes-only", "--key", KEY)
@@ -136,7 +138,7 @@ def test_a_mirror_of_hashes_is_checked_only_when_that_is_said(audit: Audit, tmp_
     assert audit("fsck", LOG.as_lines(tmp_path), "--hashes-only").code == 1
 
 
-def test_what_can_not_be_read_ends_with_3_and_wrong_use_with_2(audit: Audit, tmp_path: Path) -> None:
+def test_what_can_not_be_read_ends_with_3_and_wrong_use_with_2(audit: Auditing, tmp_path: Path) -> None:
     file = LOG.as_lines(tmp_path)
     saved = tmp_path / "saved"
     saved.write_text(LOG.note)
@@ -168,7 +170,7 @@ def test_what_can_not_be_read_ends_with_3_and_wrong_use_with_2(audit: Audit, tmp
         assert audit(*line).code == 2, line
 
 
-def test_a_proof_of_one_entry_is_verified_from_its_file(audit: Audit, tmp_path: Path) -> None:
+def test_a_proof_of_one_entry_is_verified_from_its_file(audit: Auditing, tmp_path: Path) -> None:
     proof, leaf = tmp_path / "a.tlog-proof", LOG.leaves[0]
     pair = Log(LOG.leaves[:2])
     proof.write_text(tlog_proofs.render(0, [pair.hashes[1]], pair.note))
@@ -191,7 +193,7 @@ def test_a_proof_of_one_entry_is_verified_from_its_file(audit: Audit, tmp_path: 
     assert "not a proof" in audit("verify", "--proof", proof, "--leaf", "{}", "--key", KEY).err
 
 
-def test_several_keys_are_those_of_a_log_that_changes_them(audit: Audit, tmp_path: Path) -> None:
+def test_several_keys_are_those_of_a_log_that_changes_them(audit: Auditing, tmp_path: Path) -> None:
     file = LOG.as_lines(tmp_path)
     other = verifier_of(LOG.origin, bytes(32))
     assert audit("verify", file, "--key", str(other)).code == 1
@@ -199,7 +201,7 @@ def test_several_keys_are_those_of_a_log_that_changes_them(audit: Audit, tmp_pat
     assert audit("verify", file, "--key", f"{other}\n{KEY}\n").code == 0
 
 
-def test_a_log_begins_with_what_it_was(audit: Audit, tmp_path: Path) -> None:
+def test_a_log_begins_with_what_it_was(audit: Auditing, tmp_path: Path) -> None:
     export = LOG.as_tiles(tmp_path / "tiles")
     for size in (0, 1, 17, 39, 40):
         saved = tmp_path / "saved"
@@ -220,7 +222,7 @@ def test_a_log_begins_with_what_it_was(audit: Audit, tmp_path: Path) -> None:
     assert audit("consistency", older, hashes, "--key", KEY, "--hashes-only").code == 0
 
 
-def test_another_past_is_told_from_a_shorter_one_and_from_another_log(audit: Audit, tmp_path: Path) -> None:
+def test_another_past_is_told_from_a_shorter_one_and_from_another_log(audit: Auditing, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     saved.write_text(LOG.first(30).note)
     forged = replace(LOG, leaves=[entry(77), *LOG.leaves[1:]]).as_lines(tmp_path / "forged")
@@ -237,7 +239,7 @@ def test_another_past_is_told_from_a_shorter_one_and_from_another_log(audit: Aud
     assert "saved: not a signed note" in audit("consistency", saved, shorter).err
 
 
-def test_witnesses_that_are_asked_for_must_have_cosigned_the_older_checkpoint(audit: Audit, tmp_path: Path) -> None:
+def test_witnesses_that_are_asked_for_must_have_cosigned_the_older_checkpoint(audit: Auditing, tmp_path: Path) -> None:
     export, saved, before = LOG.as_lines(tmp_path), tmp_path / "saved", LOG.first(30).note
     seeds = [bytes([number]) * 32 for number in range(3)]
     witnesses = [verifier_of(f"w{number}.example", seed, COSIGNATURE) for number, seed in enumerate(seeds)]
@@ -258,7 +260,7 @@ def test_witnesses_that_are_asked_for_must_have_cosigned_the_older_checkpoint(au
     assert "the signature of w1.example" in audit("consistency", saved, export, *asked, "--quorum", "1").err
 
 
-def test_a_log_that_goes_on_from_another_says_whether_all_of_that_is_there(audit: Audit, tmp_path: Path) -> None:
+def test_a_log_that_goes_on_from_another_says_whether_all_of_that_is_there(audit: Auditing, tmp_path: Path) -> None:
     second = Log([continuing(LOG.note, 900), *LOG.leaves, entry(41)], "perks.example/log/2")
     file = second.as_lines(tmp_path)
     told = audit("fsck", file, "--key", str(second.verifier)).out.splitlines()
@@ -296,6 +298,16 @@ def test_a_file_of_one_endless_line_is_refused_in_little_memory(tmp_path: Path) 
     (tmp_path / "log.jsonl.checkpoint").write_text(LOG.note)
     with pytest.raises(Unsound, match="line 1 is too long"):
         next(open_export(file).leaves())
+
+
+def test_commands_on_the_service_are_found_among_those_on_files() -> None:
+    here = {place for place in Audit.places.values() if place.startswith("gateway.commands.audit:")}
+    there = {
+        f"gateway.commands.audit:{one.callback.__name__}"
+        for one in audit_on_service.registered_commands
+        if one.callback
+    }
+    assert here == there
 
 
 def test_fsck_starts_without_the_services_libraries() -> None:

@@ -146,6 +146,18 @@ def test_a_file_of_the_mirror_that_was_spoilt_is_mended(tmp_path: Path) -> None:
     assert sound(tmp_path / "mirror")
 
 
+def test_a_checkpoint_of_the_mirror_that_was_spoilt_is_named(tmp_path: Path) -> None:
+    mirrored(LOG.first(40), tmp_path)
+    [seen] = (tmp_path / "mirror" / "checkpoints").iterdir()
+    for file in (tmp_path / "mirror" / "checkpoint", seen):
+        note = file.read_bytes()
+        file.write_bytes(b"nonsense")
+        with pytest.raises(Unsound, match=f"{file.name} of this mirror was spoilt: not a signed note"):
+            mirrored(LOG, tmp_path)
+        file.write_bytes(note)
+    assert mirrored(LOG, tmp_path).before == 40
+
+
 def test_a_mirror_believes_the_sources_keys_once_and_no_others_later(tmp_path: Path) -> None:
     source = Folder(LOG.as_tiles(tmp_path / "source"))
     assert mirror_log(source, tmp_path / "mirror", []).believed == (LOG.verifier,)

@@ -199,6 +199,12 @@ def test_what_no_partner_is_concerned_with_counts_as_an_action_alone() -> None:
         leaf("hold.confirmed", units=1, amount=1.5),
         leaf("hold.confirmed", reasons=None, units=1),
         leaf("perk.claimed").replace(b"2026-11-03", b"2026-13-03"),
+        leaf("perk.created").replace(b"2026-11-03", b"2026-13-03"),
+        leaf("hold.confirmed", reasons=[1], units=1),
+        leaf("perk.claimed", subject=[]),
+        leaf("perk.created", partner=[]),
+        leaf("perk.created", perk={}),
+        leaf("perk.claimed", outcome="REFUSED", reasons=[{}]),
     ],
 )
 def test_what_is_no_entry_is_named_by_its_index(bad: bytes) -> None:

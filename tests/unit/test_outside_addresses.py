@@ -83,6 +83,6 @@ def test_nothing_is_named_by_default() -> None:
 
 
 def test_a_setting_that_can_not_be_stops_the_service_before_it_starts() -> None:
-    with pytest.raises(SettingsInvalid, match="PERKS_WEBHOOK_PRIVATE_TARGETS.*10.0.0.1/8"):
+    with pytest.raises(SettingsInvalid, match=r"PERKS_WEBHOOK_PRIVATE_TARGETS.*10\.0\.0\.1/8"):
         read_settings(webhook_private_targets="localhost,10.0.0.1/8")
     assert read_settings(webhook_private_targets="localhost").webhook_private_targets == "localhost"

@@ -4,6 +4,7 @@ import base64
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -22,6 +23,7 @@ from partners.webhooks.messages import Leased
 from partners.webhooks.outcomes import Attempt, judged
 from partners.webhooks.schedule import ATTEMPTS_MAX, REST_S_MAX, TRIPS_AT, Health, delay_after, tried_at
 from partners.webhooks.signing import headers_of, new_secret, read_secret
+from tests.webhook_tables import attempts, catalogue, untold
 
 KEYS = derive_keys(b"a secret of the tests, 32 bytes or more")
 NOW = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
@@ -164,3 +166,24 @@ def test_every_action_on_record_is_told_or_there_is_a_reason_why_not() -> None:
     assert {action for action in recorded if action.partition(".")[0] in nouns} <= known
     assert {event.about for event in EVENTS.values()} - {None} == KINDS.keys()
     assert not EVENTS.keys() & UNTOLD.keys()
+
+
+def test_the_guide_lists_every_event_every_attempt_and_what_is_not_told() -> None:
+    guide = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    for table in (catalogue(), attempts(), untold()):
+        assert table in guide
+
+
+def test_the_guide_s_few_lines_verify_what_is_signed_and_nothing_else() -> None:
+    guide = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", guide, re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    verify, body = names["verify"], b'{"type":"perk.claimed"}'
+    shared, other = new_secret(SecretKind.HMAC), new_secret(SecretKind.HMAC)
+    at = int(datetime.now(UTC).timestamp())
+    headers = headers_of([other, shared, new_secret(SecretKind.ED25519)], "evt_1", at, body)
+    assert verify(shared.shown, headers, body)
+    assert not verify(shared.shown, headers, body + b" ")
+    assert not verify(new_secret(SecretKind.HMAC).shown, headers, body)
+    assert not verify(shared.shown, headers_of([shared], "evt_1", at - 301, body), body)
