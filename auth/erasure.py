@@ -19,6 +19,7 @@ from partners.personal_data import change_holdings, export_member
 from partners.references import MemberRef
 
 ROWS_MAX = 100_000
+TRIES = 3
 Beginning = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Connecting = Callable[[], AbstractAsyncContextManager["Connection[Any]"]]
 
@@ -39,17 +40,27 @@ async def erase_member(
 
 
 async def carry_on(begin: Beginning, connect: Connecting, member_id: UUID, actor: Actor, now: datetime) -> None:
-    """What is left of an erasure that has begun; safe to repeat."""
-    async with connect() as connection:
-        await erasure.end_everything(connection, member_id, now)
-    async with begin() as session:
-        requests = await erasure.open_requests(session, member_id)
-    for request_id, revision in requests:
+    """What is left of an erasure that has begun; safe to repeat. What was under way as it began can turn up at the end:
+    then once more, and after that it is the workers'."""
+    for _ in range(TRIES):
+        async with connect() as connection:
+            await erasure.end_everything(connection, member_id, now)
         async with begin() as session:
-            await erasure.end_request(session, request_id, revision, now)
+            requests = await erasure.open_requests(session, member_id)
+        for request_id, revision in requests:
+            async with begin() as session:
+                await erasure.end_request(session, request_id, revision, now)
+        async with begin() as session:
+            await change_holdings(session, personal_data.HOLDINGS, member_id, lambda one: one.erasing)
+            if await erasure.finish_erasure(session, member_id, actor, now):
+                return
+
+
+async def forget_member(begin: Beginning, member_id: UUID) -> None:
+    """The end of it, when the partners have heard; safe to repeat."""
     async with begin() as session:
         await change_holdings(session, personal_data.HOLDINGS, member_id, lambda one: one.erasing)
-        await erasure.finish_erasure(session, member_id, actor, now)
+        await erasure.forget(session, member_id)
 
 
 async def read_personal_data(

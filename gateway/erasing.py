@@ -6,11 +6,11 @@ from datetime import datetime
 
 import structlog
 
-from auth.erasure import carry_on
+from auth.erasure import carry_on, forget_member
 from gateway.database import Database
 from gateway.housekeeping import keep_doing
 from partners.actors import SYSTEM
-from partners.erasure import due, forget, unfinished
+from partners.erasure import due, unfinished
 
 log = structlog.get_logger()
 
@@ -35,6 +35,5 @@ async def erase_on(database: Database, now: datetime) -> tuple[int, int]:
     for member_id in begun:
         await carry_on(database.sessions.begin, database.connection, member_id, SYSTEM, now)
     for member_id in over:
-        async with database.sessions.begin() as session:
-            await forget(session, member_id)
+        await forget_member(database.sessions.begin, member_id)
     return len(begun), len(over)

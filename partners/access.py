@@ -18,8 +18,8 @@ from partners.tables import AccessState
 from partners.tables.columns import new_id
 
 FIRST_ID = UUID(int=0)
-TIER_DROP = "TIER_DROP"
-BY_ITSELF = frozenset({"TERM_OVER", TIER_DROP, "REVERSED"})
+TIER_DROP, REVERSED, MEMBER_ERASED = "TIER_DROP", "REVERSED", "MEMBER_ERASED"
+BY_ITSELF = frozenset({"TERM_OVER", TIER_DROP, REVERSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,12 @@ class Right:
         return None if self.uses_max is None else self.uses_max - self.used
 
     def as_partners_see_it(self) -> "Right":
-        """A tier drops at all partners in one moment, by which two could match the member (law 8): its day will do."""
-        if self.ended_reason != TIER_DROP or self.ended_at is None:
+        """A tier drops, a member is erased, and staff take redemptions back at all partners in one moment, by which two
+        could match the member (law 8): its day will do. That somebody was erased is nobody's business."""
+        if self.ended_at is None or self.ended_reason not in (TIER_DROP, REVERSED, MEMBER_ERASED):
             return self
-        return replace(self, ended_at=coarse_past(self.ended_at, self.starts_at))
+        reason = None if self.ended_reason == MEMBER_ERASED else self.ended_reason
+        return replace(self, ended_at=coarse_past(self.ended_at, self.starts_at), ended_reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

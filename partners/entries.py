@@ -15,7 +15,8 @@ from partners.values import value
 OUTCOMES = ("DONE", "REFUSED")
 ACTIONS_MAX = 20
 LOOKED_THROUGH = (1_000, 5_000)
-CLOCKS_APART_MS = 300_000
+CLOCKS_APART_MS = 5 * 60_000
+WRITTEN_LATE_MS = 30 * 60_000  # scoring everybody has one time for all its entries
 QUIET = ("client.", "codes.", "log.", "partner.", "perk.")  # what partners and staff do now and then
 BUSY = frozenset(BUSY_ACTIONS)
 LAST_ID = 2**128 - 1
@@ -111,9 +112,10 @@ class EntryFilter:
     @property
     def span(self) -> tuple[UUID, UUID]:
         """The ids that the times allow, the second excluded: an id carries the time at which the database made it
-        (RFC 9562 section 5.7), and no two clocks are further apart than five minutes."""
+        (RFC 9562 section 5.7), no two clocks are further apart than
+        five minutes, and nothing is written later than half an hour after the time that it tells."""
         since = 0 if self.since is None else id_number(self.since, -CLOCKS_APART_MS)
-        until = LAST_ID if self.until is None else id_number(self.until, CLOCKS_APART_MS)
+        until = LAST_ID if self.until is None else id_number(self.until, WRITTEN_LATE_MS)
         return UUID(int=since), UUID(int=until)
 
 

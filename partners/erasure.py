@@ -2,7 +2,8 @@
 
 It takes three stages, each of which can be repeated, so that one that was cut short is carried on:
 
-1. `begin_erasure`: nothing can be claimed, used or signed in to any more.
+1. `begin_erasure`: to the operator there is no such member, to partners a stranger; nothing can be claimed, used or
+   signed in to any more.
 2. `end_everything`, then `finish_erasure`: what is open is ended, and everything that says who it was is gone.
 3. `forget`, a week later: until then the names by which partners know the member are kept, so that each hears that the
    consent has ended; then nothing leads from any row to the person, and nothing from the log to its rows.
@@ -14,12 +15,13 @@ from typing import Any
 from uuid import UUID
 
 from asyncpg import Connection
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from partners import audit, tables
 from partners.actors import SYSTEM, Actor, ActorKind
-from partners.consents import live_consent, subject_of
+from partners.consents import subject_of
 from partners.errors import NotFound
 from partners.exports import expire_exports_of
 from partners.members import ERASED
@@ -39,6 +41,12 @@ HELD = "SELECT id FROM hold WHERE member_id = $1 AND state = 'HELD' ORDER BY per
 RELEASE = "SELECT release_hold($1, NULL, NULL, NULL, $2, 'system', 'system')"
 GRANTED = "SELECT id FROM access_grant WHERE member_id = $1 AND state = 'GRANTED' ORDER BY id"
 REVOKE = "SELECT revoke_access($1, NULL, NULL, 'system', $3, $2, 'system', 'system')"
+OPEN = text(
+    "SELECT EXISTS (SELECT FROM hold WHERE member_id = :member AND state = 'HELD') OR EXISTS ("
+    "SELECT FROM access_grant WHERE member_id = :member AND state = 'GRANTED') OR EXISTS ("
+    "SELECT FROM service_request WHERE member_id = :member"
+    " AND state IN ('SUBMITTED', 'QUOTED', 'APPROVED', 'SCHEDULED'))"
+)
 UNFINISHED = (
     "SELECT id FROM member WHERE state = 'ERASED' AND audit_salt <> '' AND erased_at IS NULL ORDER BY id LIMIT $1"
 )
@@ -46,17 +54,24 @@ DUE = "SELECT id FROM member WHERE state = 'ERASED' AND audit_salt <> '' AND era
 
 
 async def begin_erasure(session: AsyncSession, reference: MemberRef, now: datetime) -> UUID:
-    """Takes the membership away, so that nothing new begins; the member's id. NotFound, too, for one that is erased.
+    """Takes the membership, its consents and the external id away, so that nothing new begins, no import finds whom to
+    bring back, and partners see a stranger from here on; the member's id. NotFound, too, for one that is erased.
 
-    `version` makes every claim under way be decided again.
+    `version` makes every claim under way be decided again, and whoever confirms with a consent is waited for.
     """
     member = tables.Member
     found = member.id == reference.id if reference.id is not None else member.external_id == reference.external_id
     locked = await session.scalar(select(member).where(found, col(member.erased_at).is_(None)).with_for_update())
     if locked is None:
         raise NotFound("no such member")
-    locked.state = MemberState.ERASED
+    locked.state, locked.external_id = MemberState.ERASED, f"{ERASED}{locked.id}"
+    locked.market = locked.household = locked.birth_month = None
+    locked.labels, locked.reviews, locked.score = [], [], 0
     locked.version += 1
+    consents = select(tables.Consent).where(tables.Consent.member_id == locked.id, tables.IS_GRANTED)
+    for consent in await session.scalars(consents.order_by(col(tables.Consent.id))):
+        consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, now
+        await audit.record(session, "consent.withdrawn", subject_of(consent), SYSTEM, now, notes=[REASON])
     return locked.id
 
 
@@ -85,10 +100,11 @@ async def end_request(session: AsyncSession, request_id: UUID, revision: int, no
     await cancel_request(session, Asked(request_id, revision, DESK, now), REASON)
 
 
-async def finish_erasure(session: AsyncSession, member_id: UUID, actor: Actor, now: datetime) -> None:
-    """Clears everything that says who the member was, and puts on record that it is gone (`member.erased`).
+async def finish_erasure(session: AsyncSession, member_id: UUID, actor: Actor, now: datetime) -> bool:
+    """Clears everything that says who the member was, and puts on record that it is gone (`member.erased`). False when
+    something is open still, which was on its way as the erasure began: end it, and come again.
 
-    Consents end, so that partners hear of it; exports that partners keep of it go, too.
+    Exports that partners keep of the member go, too.
     """
     # Members and their consents are locked last, as everywhere.
     after = [one for one in HOLDINGS if one.table == "consent"]
@@ -96,28 +112,25 @@ async def finish_erasure(session: AsyncSession, member_id: UUID, actor: Actor, n
         session, [one for one in HOLDINGS if one.table != "consent"], member_id, lambda one: one.erasing
     )
     names = select(tables.MemberAlias.partner_id).where(tables.MemberAlias.member_id == member_id)
-    partner_ids = list(await session.scalars(names))
-    await expire_exports_of(session, partner_ids, now)
+    await expire_exports_of(session, list(await session.scalars(names)), now)
     member = await session.get(tables.Member, member_id, with_for_update=True, populate_existing=True)
     if member is None or member.state != MemberState.ERASED or member.erased_at is not None:
-        return
-    for partner_id in partner_ids:
-        consent = await live_consent(session, member_id, partner_id)
-        if consent is not None:
-            consent.state, consent.withdrawn_at = ConsentState.WITHDRAWN, now
-            await audit.record(session, "consent.withdrawn", subject_of(consent), SYSTEM, now, notes=[REASON])
+        return True
+    if await session.scalar(OPEN, {"member": member_id}):
+        return False
     await audit.record(session, "member.erased", audit.Subject(member_id=member_id, subject_id=member_id), actor, now)
-    member.external_id, member.erased_at = f"{ERASED}{member_id}", now
-    member.market = member.household = member.birth_month = None
-    member.labels, member.reviews, member.score = [], [], 0
+    member.erased_at = now
     member.version += 1
     await session.flush()
     await change_holdings(session, after, member_id, lambda one: one.erasing)
+    return True
 
 
 async def forget(session: AsyncSession, member_id: UUID) -> None:
     """Takes away the last that leads to the member: aliases, consents, whom audit entries are about, and the salt
-    without which no leaf can be matched to anybody."""
+    without which no leaf can be matched to anybody. What was written by whoever had begun before the erasure, and was
+    done after it, is cleared with the rest."""
+    await change_holdings(session, HOLDINGS, member_id, lambda one: one.erasing)
     # What points to a member goes first, and the salt, which says that it is done, last.
     await change_holdings(session, [*HOLDINGS[1:], HOLDINGS[0]], member_id, lambda one: one.forgetting)
 

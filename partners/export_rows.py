@@ -77,8 +77,8 @@ WITH batch AS MATERIALIZED (
 SELECT 'redemption_' || replace(r.id::text, '-', '') AS id, r.confirmed_at, split_part(k.handle, '/', 1) AS partner,
   k.handle AS perk, 'perk_' || replace(r.perk_id::text, '-', '') AS perk_id, {member}, {tier},
   r.policy_version, o.handle AS option, r.units, r.amount, r.currency, r.fulfilment, f.scheduled_at, f.fulfilled_at,
-  r.reversals, r.reversed_units, r.reversed_amount, 'reversal_' || replace(v.id::text, '-', ''), v.reversed_at,
-  v.reason, v.borne_by, v.stock, encode(v.leaf_hash, 'hex'), encode(r.leaf_hash, 'hex'), g.index, {told}
+  r.reversals, r.reversed_units, r.reversed_amount, 'reversal_' || replace(v.id::text, '-', ''), {reversed},
+  encode(r.leaf_hash, 'hex'), g.index, {told}
 FROM batch r JOIN perk k ON k.id = r.perk_id {people}
   LEFT JOIN perk_option o ON o.id = r.option_id
   LEFT JOIN fulfilment f ON f.redemption_id = r.id
@@ -89,6 +89,10 @@ WHERE true {conditions} ORDER BY r.id
 """
 OF_ALIASES = {
     "member": "a.alias",
+    "reversed": """CASE WHEN {by_hand} THEN v.reversed_at ELSE date_trunc('day', v.reversed_at, 'UTC') END, v.reason,
+  v.borne_by, v.stock, CASE WHEN {by_hand} THEN encode(v.leaf_hash, 'hex') END""".format(
+        by_hand="(starts_with(v.reversed_by, 'partner:') OR starts_with(v.reversed_by, 'member:'))"
+    ),
     "tier": "CASE WHEN $3::boolean AND 'member.tier:read' = ANY (c.scopes) THEN r.tier END AS tier",
     "told": """CASE WHEN a.alias IS NOT NULL OR ($3::boolean AND 'member.tier:read' = ANY (c.scopes)
       AND r.tier IS NOT NULL) THEN c.member_id END AS told""",
@@ -102,6 +106,7 @@ OF_ALIASES = {
 erased nothing from the first step on, since a file stays."""
 OF_MEMBERS = {
     "member": "'member_' || replace(m.id::text, '-', '') AS member_id",
+    "reversed": "v.reversed_at, v.reason, v.borne_by, v.stock, encode(v.leaf_hash, 'hex')",
     "tier": "r.tier",
     "told": "NULL::uuid AS told",
     "people": "LEFT JOIN member m ON m.id = r.member_id AND m.state <> 'ERASED'",

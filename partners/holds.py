@@ -58,10 +58,10 @@ class Held:
 
 
 def ended_at(hold: Held | tables.Hold, actor: Actor) -> datetime | None:
-    """When a hold ended. An offer of the waitlist is released with the membership or the consent, at all partners in
-    one moment by which two could match the member (law 8): to a partner its day."""
-    offer_released = hold.entry_id is not None and hold.state == tables.HoldState.RELEASED
-    if hold.ended_at is None or not offer_released or actor.kind is not ActorKind.PARTNER:
+    """When a hold ended. What is released may be so with the membership, at all partners in one moment by which two
+    could match the member (law 8): to a partner its day."""
+    released = hold.state == tables.HoldState.RELEASED
+    if hold.ended_at is None or not released or actor.kind is not ActorKind.PARTNER:
         return hold.ended_at
     return coarse_past(hold.ended_at, hold.held_at)
 

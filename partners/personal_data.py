@@ -27,6 +27,13 @@ OF_MEMBER = "t.member_id = :member"
 OF_REDEMPTION = "t.redemption_id IN (SELECT r.id FROM redemption r WHERE r.member_id = :member)"
 OF_REQUEST = "t.{column} IN (SELECT s.id FROM service_request s WHERE s.member_id = :member)"
 DELETE = "DELETE"
+UNBOUND = """{column} = CASE WHEN starts_with({column}, 'partner:')
+  THEN concat_ws(':', 'partner', split_part({column}, ':', 2)) ELSE {column} END"""
+"""Of who did it with a token that is bound to a member (`Actor.owner`) the client stays, and not the alias."""
+OF_KEYS = """(t.owner = 'member:' || CAST(CAST(:member AS uuid) AS text) OR t.owner = ANY (ARRAY(
+  SELECT 'partner:' || c.id || ':' || a.alias FROM member_alias a JOIN client c ON c.partner_id = a.partner_id
+  WHERE a.member_id = :member)))"""
+"""Keys of the member's own, and of tokens that are bound to it (`Actor.owner`)."""
 BY_ITSELF = "'TERM_OVER', 'TIER_DROP', 'REVERSED', 'MEMBER_ERASED'"
 
 
@@ -55,23 +62,36 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding("disclosure", erasing=DELETE),
     Holding("consent", erasing="purpose = ''", forgetting=DELETE),
     Holding("member_alias", forgetting=DELETE),
-    Holding("hold", hidden=("code_hash", "device"), erasing="household = NULL, device = NULL"),
-    Holding("redemption"),
-    Holding("reversal", OF_REDEMPTION, erasing="reason = ''"),
+    Holding(
+        "hold",
+        hidden=("code_hash", "device"),
+        erasing="household = NULL, device = NULL",
+        forgetting=UNBOUND.format(column="claimed_by"),
+    ),
+    Holding("redemption", forgetting=UNBOUND.format(column="confirmed_by")),
+    Holding("reversal", OF_REDEMPTION, erasing="reason = ''", forgetting=UNBOUND.format(column="reversed_by")),
     Holding(
         "fulfilment",
         OF_REDEMPTION,
         (),
         "address = NULL, address_until = NULL, carrier = NULL, tracking = NULL, reason = NULL",
+        UNBOUND.format(column="updated_by"),
     ),
-    Holding("check_in", OF_REDEMPTION),
+    Holding("check_in", OF_REDEMPTION, forgetting=UNBOUND.format(column="checked_in_by")),
     Holding("perk_code", OF_REDEMPTION),
     Holding(
         "access_grant",
         erasing=f"ended_reason = CASE WHEN ended_reason IN ({BY_ITSELF}) THEN ended_reason END",
+        forgetting=UNBOUND.format(column="ended_by"),
     ),
-    Holding("access_use", "t.grant_id IN (SELECT g.id FROM access_grant g WHERE g.member_id = :member)"),
-    Holding("waitlist_entry", hidden=("device",), erasing="device = NULL"),
+    Holding(
+        "access_use",
+        "t.grant_id IN (SELECT g.id FROM access_grant g WHERE g.member_id = :member)",
+        forgetting=UNBOUND.format(column="used_by"),
+    ),
+    Holding(
+        "waitlist_entry", hidden=("device",), erasing="device = NULL", forgetting=UNBOUND.format(column="joined_by")
+    ),
     Holding(
         "message",
         OF_REQUEST.format(column="thread_id"),
@@ -81,7 +101,7 @@ HOLDINGS: tuple[Holding, ...] = (
     Holding("thread", OF_REQUEST.format(column="id")),
     Holding(
         "idempotency_key",
-        "t.owner = 'member:' || CAST(CAST(:member AS uuid) AS text)",
+        OF_KEYS,
         ("fingerprint",),
         erasing=DELETE,
     ),

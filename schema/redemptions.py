@@ -10,7 +10,9 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from partners import redemptions
+from partners.actors import Actor
 from partners.members import find_member, view_members
+from partners.moments import reversal_told
 from partners.redemptions import Redeemed
 from partners.references import reachable_member
 from partners.tables import Bearer, FulfilmentState, Stock
@@ -39,12 +41,15 @@ class Reversal(Node):
     units: int = field(description="How many were taken back.")
     amount_minor: int = field(description="How much of the amount, in minor units of the perk's currency.")
     returns_allowance: bool = field(description="Whether the member may use it again in the same period.")
-    reversed_at: datetime = field(description="When.")
-    leaf_hash: str = field(description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962).")
+    reversed_at: datetime = field(description="When; to a partner the day alone of what staff reversed.")
+    leaf_hash: str | None = field(
+        description="Its leaf in the audit log: SHA-256 in hexadecimal (RFC 6962); to a partner null if staff did it."
+    )
 
     @classmethod
-    def of(cls, row: Any) -> "Reversal":
+    def of(cls, row: Any, actor: Actor) -> "Reversal":
         """What everybody who sees the redemption may see."""
+        reversed_at, leaf_hash = reversal_told(row, actor)
         return cls(
             id=strawberry.ID(show_id(REVERSAL, row.id)),
             reason=row.reason,
@@ -53,8 +58,8 @@ class Reversal(Node):
             units=row.units,
             amount_minor=row.amount,
             returns_allowance=row.returns_allowance,
-            reversed_at=row.reversed_at,
-            leaf_hash=row.leaf_hash.hex(),
+            reversed_at=reversed_at,
+            leaf_hash=None if leaf_hash is None else leaf_hash.hex(),
         )
 
 
@@ -86,7 +91,7 @@ class Redemption(Node):
     def of(cls, row: Redeemed, perk: Perk | None, member: Member | None, beside: "Beside") -> "Redemption":
         """A redemption with what was fetched beside it."""
         redemption = row.redemption
-        last = None if row.reversal is None else Reversal.of(row.reversal)
+        last = None if row.reversal is None else Reversal.of(row.reversal, beside.actor)
         return cls(
             id=strawberry.ID(show_id(REDEMPTION, redemption.id)),
             perk=perk,
@@ -110,8 +115,9 @@ class Redemption(Node):
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What was fetched beside a page of redemptions, because somebody asked for it."""
+    """What was fetched beside a page of redemptions, because somebody asked for it, and for whom."""
 
+    actor: Actor
     options: Mapping[UUID, str]
     reversals: Mapping[UUID, list[Reversal]]
     fulfilments: Mapping[UUID, Fulfilment]
@@ -130,9 +136,9 @@ async def beside(info: Info, rows: Sequence[Redeemed]) -> Beside:
         async with info.context.reading() as session:
             handles = await redemptions.option_handles(session, options)
             for reversal in await redemptions.list_reversals(session, several):
-                reversals.setdefault(reversal.redemption_id, []).append(Reversal.of(reversal))
+                reversals.setdefault(reversal.redemption_id, []).append(Reversal.of(reversal, info.context.actor))
     ids = {row.redemption.id for row in rows}
-    return Beside(handles, reversals, await fulfilments_by_id(info, ids), await codes_of(info, ids))
+    return Beside(info.context.actor, handles, reversals, await fulfilments_by_id(info, ids), await codes_of(info, ids))
 
 
 async def redemptions_of(info: Info, rows: Sequence[Redeemed], *, known: bool = False) -> list[Redemption]:
@@ -186,7 +192,7 @@ async def load_reversal(info: Info, id: UUID) -> Reversal | None:
         reversal = await redemptions.find_reversal(session, id)
     if reversal is None or await load_redemption(info, reversal.redemption_id) is None:
         return None
-    return Reversal.of(reversal)
+    return Reversal.of(reversal, info.context.actor)
 
 
 async def find_redemption(info: Info, id: strawberry.ID) -> Redemption | None:

@@ -83,4 +83,4 @@ async def reversal_of(info: Info, redemption: Redemption, id: UUID) -> Reversal 
         return last
     async with info.context.reading() as session:
         row = await redemptions.find_reversal(session, id)
-    return None if row is None else Reversal.of(row)
+    return None if row is None else Reversal.of(row, info.context.actor)

@@ -9,6 +9,7 @@ from strawberry.scalars import JSON
 
 from partners import tables
 from partners.members import find_member, view_members
+from partners.moments import end_told
 from partners.references import reachable_member
 from partners.services import reading as service_reading
 from partners.services.reading import READS, Seen
@@ -85,7 +86,7 @@ class ServiceRequest(Node):
     @classmethod
     def of(cls, seen: Seen, perk: Perk | None, member: Member | None, now: datetime) -> "ServiceRequest":
         """A request with what was fetched beside it; nothing of what was said where it may not be shown."""
-        row, thread = seen.request, seen.thread
+        row, thread, end = seen.request, seen.thread, end_told(seen, now)
         return cls(
             id=strawberry.ID(show_id(SERVICE, row.id)),
             row_id=row.id,
@@ -98,10 +99,10 @@ class ServiceRequest(Node):
             automatic=row.automatic,
             owner=thread.owner,
             revision=thread.revision,
-            clocks=Clocks.of(thread, now),
+            clocks=Clocks.of(end),
             scheduled_for=row.scheduled_for,
             submitted_at=row.submitted_at,
-            ended_at=row.ended_at,
+            ended_at=end.ended_at,
             redemption_id=row.redemption_id,
             shown=seen.shown,
         )

@@ -6,6 +6,7 @@ from uuid import UUID
 import strawberry
 
 from partners import tables, threads
+from partners.moments import End
 from partners.tables import MessageAuthor
 from partners.threads import File, Said
 from schema.context import Info
@@ -52,15 +53,15 @@ class Clocks:
     waiting_for_member: bool = field(description="Whether the clocks stand still until the member answers.")
 
     @classmethod
-    def of(cls, thread: tables.Thread, now: datetime) -> "Clocks":
-        """The clocks of a thread at a moment."""
-        read = threads.clocks(thread, now)
+    def of(cls, end: End) -> "Clocks":
+        """The clocks of a request as its reader may know them."""
+        read = end.clocks
         return cls(
             answer_due_at=read.answer_due_at,
-            answered_at=thread.answered_at,
+            answered_at=end.answered_at,
             answer_breached=read.answer_breached,
             solve_due_at=read.solve_due_at,
-            solved_at=thread.solved_at,
+            solved_at=end.solved_at,
             solve_breached=read.solve_breached,
             waiting_for_member=read.waiting,
         )

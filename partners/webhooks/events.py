@@ -35,7 +35,8 @@ class When(StrEnum):
 @value
 class Event:
     """`about` is what its subject is, by the name that the API has for it; None: no more than the perk or the partner.
-    What an entry of one of the `exactly` reasons tells is known to the moment already, so that it goes at once."""
+    What an entry of one of the `exactly` reasons tells is known to the moment already where it was done by hand, so
+    that it goes at once."""
 
     type: str
     about: str | None
@@ -65,7 +66,7 @@ EVENTS: Mapping[str, Event] = {
         Event("hold.confirmed", "redemption", "A hold was confirmed: here is the redemption."),
         Event("hold.released", "hold", "A hold was given back.", When.BY_HAND),
         Event("hold.expired", "hold", "A hold was not confirmed in time."),
-        Event("redemption.reversed", "redemption", "A redemption was taken back, wholly or in part."),
+        Event("redemption.reversed", "redemption", "A redemption was taken back, wholly or in part.", When.BY_HAND),
         Event("redemption.checked_in", "redemption", "Guests of a redemption came in."),
         Event("fulfilment.updated", "redemption", "How far what was promised is; the reason names the state."),
         Event("delivery.chosen", "redemption", "It was said how a sample is to be handed over."),
@@ -157,6 +158,14 @@ def types_told(when: When) -> str:
     return listed(event.type for event in EVENTS.values() if event.when is when)
 
 
+BY_HAND = "e.actor_kind IN ('partner', 'member')"
+
+
+def exactly(event: Event) -> str:
+    """An array for a statement."""
+    return f"ARRAY[{listed(event.exactly)}]"
+
+
 EXACT = [event for event in EVENTS.values() if event.exactly]
 
 # Of the entry `e`.
@@ -168,8 +177,8 @@ IS_WANTED = f"""({IS_EVENT} AND CASE e.action WHEN '{TESTED}' THEN e.subject_id 
   ELSE cardinality(p.actions) = 0 OR e.action = ANY (p.actions) END)"""
 IS_STAGGERED = f"""(CASE WHEN e.action IN ({types_told(When.AT_ONCE)}) THEN false
   WHEN e.action IN ({types_told(When.STAGGERED)}) THEN true
-  {" ".join(f"WHEN e.action = '{one.type}' AND e.reasons && ARRAY[{listed(one.exactly)}] THEN false" for one in EXACT)}
-  WHEN e.action IN ({types_told(When.BY_HAND)}) THEN e.actor_kind NOT IN ('partner', 'member')
+  {" ".join(f"WHEN {BY_HAND} AND e.action = '{one.type}' AND e.reasons && {exactly(one)} THEN false" for one in EXACT)}
+  WHEN e.action IN ({types_told(When.BY_HAND)}) THEN NOT ({BY_HAND})
   ELSE e.actor_kind <> 'partner' END)"""
 # When a staggered entry is due, as long as nothing of the same lane is told before: the same for every endpoint and
 # every replay, since the least of several would come near the moment itself. `$key` is `Names.delays`.

@@ -73,6 +73,7 @@ async def test_every_command_of_the_guide_runs_and_prints_what_the_guide_says(
             "token": live.staff("audit:read").token,
             "redemption.tlog-proof": proof["proof"],
             "leaf.json": proof["leaf"] or "",
+            "names.csv": f"id,name\n{partner.id},Maison Aurore\n",
             "list.csv": "\n".join([*lines, f"{UUID(int=7)};Ana;1;2,00", ""]),
         }.items():
             (tmp_path / name).write_text(str(text))
@@ -91,7 +92,8 @@ async def test_every_command_of_the_guide_runs_and_prints_what_the_guide_says(
                 await write(live.service.database, datetime.now(UTC))
                 await sequencer_of(live.service).carry_over()
             followed += 1
-    assert followed == 6
+    assert followed == 7
+    assert "Maison Aurore" in (tmp_path / "november.html").read_text()
 
 
 async def redeem(club: Club, perk: tables.Perk, amount: int) -> UUID:

@@ -81,7 +81,8 @@ def in_words(results: Figures) -> str:
     for count, told in results.get("webhooks", {}).items():
         lines.append(
             f"Webhooks to {count} endpoints{', of which one hangs' if count != '1' else ''}:"
-            f" {told['delivered_per_second']:,} deliveries/s; {told['made_per_second']:,} messages/s"
+            f" {told['delivered_per_second']:,} deliveries/s, {told['worker_ms']} ms of CPU each;"
+            f" {told['made_per_second']:,} messages/s"
             " are made of the log."
         )
     for what, made in results.get("exports", {}).items():

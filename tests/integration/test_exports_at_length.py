@@ -25,9 +25,7 @@ GROWTH_MEGABYTES_MAX = 200
 
 
 @pytest.fixture
-async def partner(
-    empty_database: Database, programme: Programme, keys: Keys, now: datetime
-) -> tables.Partner:
+async def partner(empty_database: Database, programme: Programme, keys: Keys, now: datetime) -> tables.Partner:
     club = Club(empty_database, programme, keys, now)
     perk = await club.perk()
     found = club.partners[perk.partner_id]
