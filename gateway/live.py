@@ -53,8 +53,9 @@ class News:
 
     def __init__(self, database: Database, redis_url: str, channel: str, feeds: Feeds) -> None:
         self._database, self._channel, self._feeds = database, channel, feeds
+        # Tried twice, since a connection that broke while nobody spoke shows it only when the next word is lost on it.
         self._cache = Redis.from_url(
-            redis_url, socket_connect_timeout=POLL_SECONDS, socket_timeout=POLL_SECONDS, retry=Retry(NoBackoff(), 0)
+            redis_url, socket_connect_timeout=POLL_SECONDS, socket_timeout=POLL_SECONDS, retry=Retry(NoBackoff(), 1)
         )
         self._name = new_id().bytes
         self._grown, self._due = asyncio.Event(), feeds.begun

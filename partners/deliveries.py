@@ -16,8 +16,9 @@ from partners.actors import Actor, ActorKind
 from partners.addresses import Address, checked_address, open_address, seal_address
 from partners.errors import BadInput
 from partners.fulfilments import PENDING, Promise, keep, lock_promise, refuse
+from partners.members import lock_member
 from partners.redemptions import Outcome
-from partners.references import Asker
+from partners.references import Asker, MemberRef
 from partners.tables import FulfilmentMethod, PerkKind
 from partners.tables.columns import new_id
 
@@ -54,6 +55,7 @@ async def choose_delivery(
     if promise is None or refusal is not None:
         return await refuse(session, "delivery.chosen", promise, refusal or "NOT_AVAILABLE", actor, now)
     check_offered(promise.perk, delivery)
+    await lock_member(session, MemberRef(id=promise.redemption.member_id))  # nothing is written of one who is erased
     known = promise.fulfilment
     known.method, known.location = delivery.method.value, delivery.location
     known.address = None if address is None else seal_address(key, redemption_id, address)

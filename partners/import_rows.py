@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import orjson
 from pydantic import (
@@ -21,7 +21,7 @@ from pydantic import (
 from partners.errors import BadInput
 from partners.facts import start_of_day
 from partners.rules.who import LABEL
-from partners.tables import MemberState, PerkKind, PerkState
+from partners.tables import PerkKind, PerkState
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")  # RFC 3339 section 5.6
@@ -136,7 +136,7 @@ class MemberRow(Row):
     market: Text | None = None
     tier: Text | None = None
     tier_until: End | None = None
-    state: MemberState | None = None
+    state: Literal["ACTIVE", "SUSPENDED"] | None = None
     consents: Annotated[tuple[str, ...], BeforeValidator(read_names)] = ()
     household: Household | None = None
     birth_month: Annotated[Whole, Field(ge=1, le=12)] | None = None

@@ -111,8 +111,6 @@ class Known:
 def check_member_row(row: MemberRow, brought: Import, now: datetime) -> None:
     """BadInput for what can't be, whatever is stored."""
     check_member(row.external_id, row.market, row.joined_at, now)
-    if row.state is MemberState.ERASED:
-        raise BadInput("state: nobody is erased by an import; see `perks members erase`")
     check_purpose(brought.purpose)
     if row.tier is not None:
         check_tier(row.tier, brought.programme)
@@ -185,7 +183,7 @@ class MemberChanges:
         salt = secrets.token_hex(SALT_BYTES)
         self.enrolled.append(columns_of(member) | {"external_id": member.external_id, "salt": salt})
         self.tell("member.enrolled", member, member.id)
-        if state is MemberState.SUSPENDED:
+        if state == MemberState.SUSPENDED:
             self.tell("member.suspended", member, member.id)
         return member
 

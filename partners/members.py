@@ -80,7 +80,12 @@ async def lock_member(session: AsyncSession, reference: MemberRef) -> tables.Mem
     erased nothing changes any more."""
     member = tables.Member
     found = member.id == reference.id if reference.id is not None else member.external_id == reference.external_id
-    query = select(member).where(found, member.state != MemberState.ERASED).with_for_update().execution_options(populate_existing=True)
+    query = (
+        select(member)
+        .where(found, member.state != MemberState.ERASED)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
     locked = await session.scalar(query)
     if locked is None:
         raise NotFound("no such member")

@@ -19,6 +19,7 @@ from partners.facts import Circumstances, Facts, Refusal, RefusalCode
 from partners.forms import FORM_BYTES_MAX, FormFault, document_faults, dotted, form_faults
 from partners.idempotency import fingerprint
 from partners.kinds.service import Approval, Service
+from partners.members import lock_member
 from partners.policies import faulty
 from partners.references import Asker, MemberRef, PerkRef
 from partners.services.answers import amount_faults
@@ -74,6 +75,7 @@ async def draft_request(session: AsyncSession, opening: Opening) -> Opened:
     bound = await bind_key(session, opening, DRAW_UP, request_id)
     if bound is not None:
         return bound
+    await lock_member(session, opening.member)  # a token outlives its member for some minutes
     await check_open(session, opening.actor, opening.member.id, perk.id)
     matter = await new_matter(session, opening, opening.member.id, perk, request_id)
     await conclude(session, matter, DRAW_UP, Asked(request_id, 0, opening.actor, opening.now))
@@ -83,6 +85,7 @@ async def draft_request(session: AsyncSession, opening: Opening) -> Opened:
 async def change_draft(session: AsyncSession, asked: Asked, form: Any, amount: int) -> list[Refusal]:
     """What a draft says from now on, whole."""
     matter = await lock_request(session, asked)
+    await lock_member(session, MemberRef(id=matter.request.member_id))
     check_content(form, amount, matter.perk)
     refusals = await barred(session, matter, DRAW_UP, asked)
     if not refusals:
