@@ -1,8 +1,6 @@
 """The log as files for whoever audits it: JSON Lines with its signed checkpoint beside it, or a folder of tiles."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +8,7 @@ from typing import Any, BinaryIO
 from asyncpg import Connection, Record
 
 from gateway.database import Database
+from gateway.whole_files import replaced, write_whole
 from partners.errors import Conflict, NotFound
 from partners.log import read_ranges
 from partners.log_keys import read_verifiers
@@ -82,18 +81,6 @@ async def write_leaves(connection: "Connection[Any]", lines: BinaryIO) -> int:
         await asyncio.to_thread(lines.write, "".join(f"{row['leaf']}\n" for row in rows).encode())
         written += len(rows)
     return written
-
-
-@contextmanager
-def replaced(file: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name, and the place of an older one, only at the end without a fault."""
-    draft = file.with_name(f".{file.name}.part")
-    try:
-        with draft.open("wb") as out:
-            yield out
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 async def export_tiles(database: Database, folder: Path) -> Exported:
@@ -191,10 +178,3 @@ def remove_outgrown(folder: Path, size: int) -> None:
                 file.unlink()
         if not any(group.iterdir()):
             group.rmdir()
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """A file that appears, or takes an older one's place, when it is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(file) as out:
-        out.write(content)

@@ -1,6 +1,7 @@
 """`perks audit report`, the figures of an exported log as a page, and `perks audit names`, what its ids are called."""
 
 import csv
+import io
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from gateway.auditing.report import Named, count_export, read_names, render_repo
 from gateway.commands import AsJson, on_service, show
 from gateway.commands.auditing import DIFFERENT, Beside, Export, Keys, checked_keys, reading
 from gateway.paper.showing import as_uuid
+from gateway.whole_files import write_whole
 from partners.errors import BadInput
 from partners.notes import NoteInvalid
 
@@ -57,7 +59,7 @@ def report_audit(
         except (Unsound, NoteInvalid) as fault:
             typer.echo(f"perks: not sound: {fault}", err=True)
             raise typer.Exit(DIFFERENT) from None
-        write(out, render_report(figures, proof, named))
+        write_whole(out, render_report(figures, proof, named).encode())
     if as_json:
         show({"file": str(out), "entries": figures.entries, "counted": figures.counted, "signedBy": proof.keys})
     else:
@@ -75,20 +77,12 @@ def name_audit(
             return [(str(row["id"]), Named(row["name"], row["currency"])) for row in await connection.fetch(NAMES)]
 
     found = on_service(work)
-    draft = file.with_name(f".{file.name}.part")
-    with draft.open("w", encoding="utf-8", newline="") as lines:
-        table = csv.writer(lines)
-        table.writerow(["id", "name", "currency"])
-        table.writerows([id, named.name, named.currency or ""] for id, named in found)
-    draft.replace(file)
+    lines = io.StringIO(newline="")
+    table = csv.writer(lines)
+    table.writerow(["id", "name", "currency"])
+    table.writerows([id, named.name, named.currency or ""] for id, named in found)
+    write_whole(file, lines.getvalue().encode())
     typer.echo(f"{len(found)} names in {file}")
-
-
-def write(file: Path, page: str) -> None:
-    """Whole or not at all."""
-    draft = file.with_name(f".{file.name}.part")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(file)
 
 
 def checked_zone(name: str) -> ZoneInfo:

@@ -7,6 +7,7 @@ import typer
 
 from gateway.commands import AsJson, on_service, operator, show
 from gateway.paper.statements import statement_page, statement_table
+from gateway.whole_files import write_whole
 from partners.statements import Statement, make_statement
 
 if TYPE_CHECKING:
@@ -26,13 +27,10 @@ def statements(
             return await make_statement(connection, operator(), month, service.clock(), handle=partner)
 
     found = on_service(work)
-    out.mkdir(parents=True, exist_ok=True)
     files = []
     for kind, text in (("html", statement_page(found)), ("csv", statement_table(found))):
         file = out / f"statement-{found.partner}-{found.month.name}.{kind}"
-        draft = file.with_name(f".{file.name}.part")
-        draft.write_text(text, encoding="utf-8", newline="")
-        draft.replace(file)
+        write_whole(file, text.encode())
         files.append(str(file))
     if as_json:
         show({"files": files, "final": found.final})

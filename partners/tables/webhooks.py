@@ -76,8 +76,8 @@ class WebhookMessage(SQLModel, table=True):
     personal data is kept here.
 
     `index` is the entry's place in the log. Messages of one `lane` (a member's; or, where an entry is of none, its
-    perk's or its partner's) are sent in that order, each after the end of the one before. `told_at` is when it was first
-    due, and all that its partner may know of when; `pending_since` begins the time after which it is given up. An
+    perk's or its partner's) are sent in that order, each after the end of the one before. `told_at` is when it was
+    first due, and all that its partner may know of when; `pending_since` begins the time after which it is given up. An
     attempt is under way until `leased_until`; the next is due at `due_at`. `attempts` counts since the last replay.
     """
 

@@ -42,9 +42,7 @@ def own(empty_database: Database, programme: Programme, keys: Keys, club: Club) 
 
 async def erase(club: Club, member: tables.Member) -> UUID:
     database = club.database
-    return await erase_member(
-        database.sessions.begin, database.connection, MemberRef(id=member.id), STAFF, club.now
-    )
+    return await erase_member(database.sessions.begin, database.connection, MemberRef(id=member.id), STAFF, club.now)
 
 
 async def begun(club: Club, member: tables.Member) -> None:
@@ -56,3 +54,254 @@ async def begun(club: Club, member: tables.Member) -> None:
 async def assert_laws(club: Club) -> None:
     async with club.database.connection() as connection:
         assert [found for found in await check_laws(connection, club.now) if found.broken] == []
+
+
+async def test_from_its_first_transaction_on_the_partner_sees_a_stranger_and_the_operator_nobody(own: Club) -> None:
+    partner = await own.partner()
+    member = await own.member()
+    alias = await own.consent(member, partner)
+    await begun(own, member)
+    async with own.database.reading() as session:
+        asker = Asker(partner.id, "member.tier:read", "till")
+        assert await view_member(session, MemberRef(alias=alias), asker=asker, now=own.now) is None
+        assert await view_member(session, MemberRef(external_id=member.external_id), asker=None, now=own.now) is None
+    assert member.external_id not in await everything(own)
+
+
+async def test_an_import_in_the_middle_brings_nobody_back(own: Club, keys: Keys, programme: Programme) -> None:
+    member = await own.member()
+    await begun(own, member)
+    async with own.database.connection() as connection, connection.transaction():
+        row = MemberRow.model_validate(
+            {"external_id": member.external_id, "joined_at": "2020-01-01", "state": "ACTIVE"},
+            context={"time_zone": "UTC", "zone": "UTC"},
+        )
+        await import_members(connection, [row], Import(programme, SYSTEM, {}, keys.pairwise), own.now)
+    assert await erase_on(own.database, own.now) == (1, 0)
+    rows = await own.sql("SELECT id, state FROM member ORDER BY state")
+    assert [(row["state"], row["id"] == member.id) for row in rows] == [("ACTIVE", False), ("ERASED", True)]
+
+
+async def test_what_turns_up_while_it_is_carried_out_is_ended_before_it_is_done(
+    own: Club, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perk = await own.perk(units=5)
+    member = await own.member(own.partners[perk.partner_id])
+    claim = await own.claim_of(member, perk)
+    ends, calls = erasure.end_everything, []
+
+    async def late(connection: Any, member_id: UUID, now: Any) -> None:
+        await ends(connection, member_id, now)
+        if not calls:
+            calls.append(1)  # it was judged before, and is committed only now
+            [row] = await own.sql("SELECT version FROM member WHERE id = $1", member_id)
+            await own.sql("UPDATE member SET version = $2 WHERE id = $1", member_id, claim.known.member_version)
+            [claimed] = await own.claim_all([claim])
+            assert claimed.outcome == "HELD"
+            await own.sql("UPDATE member SET version = $2 WHERE id = $1", member_id, row["version"])
+
+    monkeypatch.setattr(erasure, "end_everything", late)
+    await erase(own, member)
+    [hold] = await own.sql("SELECT state FROM hold WHERE member_id = $1", member.id)
+    assert hold["state"] == "RELEASED"
+    assert await own.taken(perk) == 0
+    await assert_laws(own)
+
+
+async def test_what_was_written_too_late_is_gone_when_the_member_is_forgotten(own: Club) -> None:
+    perk = await own.perk()
+    member = await own.member(own.partners[perk.partner_id])
+    hold = await own.hold(member, perk)
+    await erase(own, member)
+    await own.sql("UPDATE hold SET household = 'Ada', device = 'Ada'::bytea WHERE id = $1", hold.id)
+    await own.sql(
+        "INSERT INTO activity (id, member_id, indicator, source, at, amount) VALUES (new_id(), $1, 'spend', 'Ada', $2, 1)",
+        member.id,
+        own.now,
+    )
+    await own.sql(
+        "INSERT INTO browser_session (id, hash, kind, subject, name, member_id, scopes, created_at, expires_at)"
+        " VALUES (new_id(), 'x', 'member', 'Ada', 'Ada', $1, '{}', $2, $2)",
+        member.id,
+        own.now,
+    )
+    await erase_on(own.database, own.now + PARTNERS_TOLD_WITHIN)
+    assert "Ada" not in await everything(own)
+    assert await own.sql("SELECT 1 FROM idempotency_key WHERE owner = $1", f"member:{member.id}") == []
+
+
+async def test_a_token_bound_to_the_member_leaves_its_alias_nowhere(own: Club) -> None:
+    one = await a_sample(own)
+    client = f"client_{uuid4().hex}"
+    await own.sql(
+        "INSERT INTO client (id, name, kind, partner_id, state, authentication, scopes, grant_types, redirect_uris,"
+        " requires_pushed, requires_dpop, purpose, created_at, version)"
+        " VALUES ($1, 'till', 'partner', $2, 'ACTIVE', 'SECRET', '{}', '{}', '{}', false, false, 'perks', $3, 1)",
+        client,
+        one.partner.id,
+        own.now,
+    )
+    bound = Actor(ActorKind.PARTNER, client, partner_id=one.partner.id, alias=one.alias)
+    hold = await own.hold(one.member, one.perk)
+    assert (await own.confirm(hold, actor=bound)).code == "CONFIRMED"
+    assert await one.update("SCHEDULED", actor=bound, scheduled_at=own.now) == "UPDATED"
+    assert (await own.reverse(one.id, bound)).code == "REVERSED"
+    await erase(own, one.member)
+    await erase_on(own.database, own.now + PARTNERS_TOLD_WITHIN)
+    left = [row for row in (await everything(own)).splitlines() if one.alias in row]
+    assert left == []
+    [confirmed] = await own.sql("SELECT confirmed_by FROM redemption WHERE hold_id = $1", hold.id)
+    assert confirmed["confirmed_by"] == f"partner:{client}"
+    await assert_laws(own)
+
+
+# What may stay, and why: nothing that says who it was.
+STAYS = {
+    "hold": {"code_hash", "leaf_hash", "exclusion", "tier", "claimed_by"},
+    "redemption": {"tier", "leaf_hash", "confirmed_by", "currency"},
+    "reversal": {"reversed_by", "leaf_hash"},
+    "fulfilment": {"location", "updated_by"},  # the shop
+    "check_in": {"checked_in_by"},
+    "perk_code": {"hash", "sealed"},  # the partner's own
+    "access_grant": {"ended_by", "tier", "on_tier_drop"},
+    "access_use": {"used_by", "leaf_hash"},
+    "waitlist_entry": {"tier", "joined_by"},
+    "review": {"closed_by"},
+    "message": {"author_id"},  # of whoever is not the member
+    "thread": {"owner"},  # who looks after it
+    "service_request": {"currency"},
+    "audit_entry": {"action", "reasons", "leaf", "leaf_hash", "actor_id"},  # never a name (law 7)
+    "tier_assignment": {"cause", "tier"},
+    "webhook_message": {"action"},
+}
+
+
+def holdings() -> Sequence[personal_data.Holding]:
+    return [*personal_data.HOLDINGS, *auth.personal_data.HOLDINGS]
+
+
+async def filled(club: Club, member: tables.Member) -> dict[str, set[str]]:
+    """Marks every column with words of every row about the member, where the table lets it; which."""
+    marked: dict[str, set[str]] = {}
+    values = {"text": f"'{MARK}'", "jsonb": f"""'{{"{MARK}": 1}}'""", "ARRAY": f"ARRAY['{MARK}']", "bytea": f"'{MARK}'"}
+    for one in holdings():
+        which = one.which.replace(":member", f"'{member.id}'")
+        columns = await club.sql(
+            "SELECT column_name AS name, data_type AS type, udt_name FROM information_schema.columns WHERE table_name = $1",
+            one.table,
+        )
+        for column in columns:
+            if column["type"] not in values or column["udt_name"] not in ("text", "jsonb", "_text", "bytea"):
+                continue
+            if (one.table, column["name"]) in (
+                (one.table, "external_id"),
+                (one.table, "owner"),
+            ) and one.table != "thread":
+                continue
+            change = f"UPDATE {one.table} t SET {column['name']} = {values[column['type']]} WHERE {which} RETURNING 1"
+            try:
+                if await club.sql(change):
+                    marked.setdefault(one.table, set()).add(column["name"])
+            except PostgresError:
+                continue  # one of few words that the table knows
+    return marked
+
+
+async def test_every_column_with_words_is_cleared_or_there_is_a_reason_why_it_stays(own: Club, keys: Keys) -> None:
+    one = await a_sample(own)
+    member, partner = one.member, one.partner
+    await one.choose(Delivery(FulfilmentMethod.SHIPPING, address=HOME))
+    await own.reverse((await redeemed(own, one.perk, member=member)).id, partner_actor(partner))
+    right = await own.perk(partner, kind=tables.PerkKind.ACCESS)
+    await redeemed(own, right, member=member)
+    await own.hold(member, await own.perk(partner), said=Circumstances(device=b"phone"))
+    for indicator in ("spend", "visits"):
+        await own.sql(
+            "INSERT INTO activity (id, member_id, indicator, source, at, amount) VALUES (new_id(), $1, $2, 'x', $3, 1)",
+            member.id,
+            indicator,
+            own.now,
+        )
+    await own.sql(
+        "INSERT INTO review (id, member_id, partner_id, perk_id, state, opened_at)"
+        " VALUES (new_id(), $1, $2, $3, 'OPEN', $4)",
+        member.id,
+        partner.id,
+        one.perk.id,
+        own.now,
+    )
+    async with own.database.sessions.begin() as session:
+        await create_pass(session, member.id, now=own.now)
+    await own.sql(
+        "INSERT INTO thread (id, revision, paused_seconds, paused_before_answer) VALUES ($1, 1, 0, 0)",
+        own_id := uuid4(),
+    )
+    await own.sql(
+        "INSERT INTO service_request (id, perk_id, partner_id, member_id, state, form, automatic, created_at, ended_at)"
+        " VALUES ($1, $2, $3, $4, 'CANCELLED', '{}', false, $5, $5)",
+        own_id,
+        one.perk.id,
+        partner.id,
+        member.id,
+        own.now,
+    )
+    await own.sql(
+        "INSERT INTO message (id, thread_id, at, author, author_id, text, files)"
+        " VALUES (new_id(), $1, $2, 'MEMBER', 'x', 'x', '[]')",
+        own_id,
+        own.now,
+    )
+    await own.sql(
+        "INSERT INTO browser_session (id, hash, kind, subject, name, member_id, scopes, created_at, expires_at)"
+        " VALUES (new_id(), 'x', 'member', 'Ada', 'Ada', $1, '{}', $2, $2)",
+        member.id,
+        own.now,
+    )
+    marked = await filled(own, member)
+    assert {"hold", "message", "service_request", "fulfilment", "member", "browser_session"} <= marked.keys()
+    await own.sql("UPDATE access_grant SET state = 'GRANTED', ended_at = NULL WHERE member_id = $1", member.id)
+    await erase(own, member)
+    await erase_on(own.database, own.now + PARTNERS_TOLD_WITHIN)
+    for table, columns in marked.items():
+        for name in sorted(columns - STAYS.get(table, set())):
+            left = await own.sql(f"SELECT {name} AS said FROM {table}")
+            assert not [row for row in left if MARK in str(row["said"])], f"{table}.{name}"
+
+
+async def test_fifty_at_once_among_claims_consents_and_imports_meet_no_deadlock(own: Club, keys: Keys) -> None:
+    partners = [await own.partner() for _ in range(2)]
+    perks = [await own.perk(partner, units=500, units_max=5) for partner in partners]
+    people = [await own.member(*partners) for _ in range(50)]
+    faults: list[BaseException] = []
+
+    async def quietly(call: Any) -> None:
+        try:
+            await call
+        except PerksError:
+            pass
+        except (AssertionError, PostgresError) as fault:
+            if not isinstance(fault, AssertionError):
+                faults.append(fault)
+
+    async def live(member: tables.Member) -> None:
+        for perk in perks:
+            claimed = await own.claim(member, perk)
+            if claimed.hold is not None:
+                await own.confirm(claimed.hold)
+            await own.claim(member, perk)
+        await own.consent(member, partners[0])
+
+    gate = asyncio.Semaphore(12)
+
+    async def gated(call: Any) -> None:
+        async with gate:
+            await quietly(call)
+
+    await asyncio.gather(*(gated(call) for one in people for call in (live(one), erase(own, one))))
+    assert faults == []
+    await erase_on(own.database, own.now)
+    assert await own.sql("SELECT 1 FROM member WHERE erased_at IS NULL") == []
+    held = await own.sql("SELECT 1 FROM hold WHERE state = 'HELD'")
+    assert len(held) <= 3  # a claim that had begun is swept with its time
+    assert await own.sql("SELECT 1 FROM consent WHERE state = 'GRANTED'") == []
+    await assert_laws(own)
