@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,25 +9,25 @@ import pytest
 from asyncpg import PostgresError
 
 import auth.personal_data
-from auth.erasure import carry_on, erase_member
+from auth.erasure import erase_member
 from gateway.database import Database
 from gateway.erasing import erase_on
 from partners import erasure, personal_data, tables
 from partners.actors import SYSTEM, Actor, ActorKind
 from partners.deliveries import Delivery
 from partners.erasure import PARTNERS_TOLD_WITHIN, begin_erasure
-from partners.errors import NotFound, PerksError
+from partners.errors import PerksError
 from partners.facts import Circumstances
-from partners.imports import Import, import_members
 from partners.import_rows import MemberRow
+from partners.imports import Import, import_members
 from partners.keys import Keys
 from partners.laws import check_laws
 from partners.members import view_member
 from partners.passes import create_pass
 from partners.programme import Programme
 from partners.references import Asker, MemberRef
-from partners.tables import FulfilmentMethod, MemberState
-from tests.factories import STAFF, Club, member_actor, partner_actor
+from partners.tables import FulfilmentMethod
+from tests.factories import STAFF, Club, partner_actor
 from tests.fulfilling import HOME, a_sample, redeemed
 from tests.integration.test_erasure import everything
 
@@ -170,7 +169,6 @@ STAYS = {
     "message": {"author_id"},  # of whoever is not the member
     "thread": {"owner"},  # who looks after it
     "service_request": {"currency"},
-    "audit_entry": {"action", "reasons", "leaf", "leaf_hash", "actor_id"},  # never a name (law 7)
     "tier_assignment": {"cause", "tier"},
     "webhook_message": {"action"},
 }
@@ -185,6 +183,8 @@ async def filled(club: Club, member: tables.Member) -> dict[str, set[str]]:
     marked: dict[str, set[str]] = {}
     values = {"text": f"'{MARK}'", "jsonb": f"""'{{"{MARK}": 1}}'""", "ARRAY": f"ARRAY['{MARK}']", "bytea": f"'{MARK}'"}
     for one in holdings():
+        if one.table == "audit_entry":
+            continue  # codes and ids alone, in the log's own words
         which = one.which.replace(":member", f"'{member.id}'")
         columns = await club.sql(
             "SELECT column_name AS name, data_type AS type, udt_name FROM information_schema.columns WHERE table_name = $1",
