@@ -204,8 +204,8 @@ async def allow(
         created_at=now,
         expires_at=now + (AT_WORK if question.who is CallerKind.PARTNER else LIFETIMES[CallerKind(client.kind)]),
     )
-    if bound:
-        await _consent(session, approval, client, period, pairwise_key, now)
+    if approval.member_id is not None:
+        await _consent(session, approval, client if bound else None, period, pairwise_key, now)
     session.add(approval)
     await session.flush()
     code = secrets.token_urlsafe(CREDENTIAL_BYTES)
@@ -220,30 +220,29 @@ async def allow(
 async def _consent(
     session: AsyncSession,
     approval: Approval,
-    client: Client,
+    client: Client | None,
     period: Period | None,
     pairwise_key: bytes,
     now: datetime,
 ) -> None:
-    """The approval hangs from the member's consent, which keeps what it covered before and, if no other was chosen,
-    the end that it had."""
-    assert approval.member_id is not None
-    assert client.partner_id is not None
-    # Locked before the former consent is read: the member may be narrowing it at this moment.
-    member = await lock_member(session, MemberRef(id=approval.member_id))
-    former = await consents.live_consent(session, member.id, client.partner_id)
+    """The approval of a partner's client hangs from the member's consent, which keeps what it covered before and, if no
+    other was chosen, the end that it had."""
+    # At this moment the member may narrow a former consent, or be erased.
+    member_id = (await lock_member(session, MemberRef(id=approval.member_id))).id
+    if client is None or client.partner_id is None:
+        return
+    former = await consents.live_consent(session, member_id, client.partner_id)
     if former is not None and former.expires_at is not None and former.expires_at <= now:
         former = None
-    kept = None if former is None else former.expires_at
     consent, _ = await consents.grant_consent(
         session,
-        MemberRef(id=member.id),
+        MemberRef(id=member_id),
         client.partner_id,
         purpose=client.purpose,
         scopes=frozenset(approval.scopes).union(former.scopes if former is not None else ()),
-        expires_at=kept if period is None else period.ends_at,
+        expires_at=period.ends_at if period is not None else None if former is None else former.expires_at,
         pairwise_key=pairwise_key,
-        actor=Actor(ActorKind.MEMBER, str(member.id), member_id=member.id),
+        actor=Actor(ActorKind.MEMBER, str(member_id), member_id=member_id),
         now=now,
     )
     await session.flush()

@@ -34,7 +34,8 @@ async def erase_member(
     """
     async with begin() as session:
         member_id = await erasure.begin_erasure(session, reference, now)
-        await revoke_approvals(session, col(Approval.member_id) == member_id, erasure.REASON, now)
+        # The reason that partners read, until the rows are gone.
+        await revoke_approvals(session, col(Approval.member_id) == member_id, "CONSENT_WITHDRAWN", now)
     await carry_on(begin, connect, member_id, actor, now)
     return member_id
 
@@ -56,11 +57,11 @@ async def carry_on(begin: Beginning, connect: Connecting, member_id: UUID, actor
                 return
 
 
-async def forget_member(begin: Beginning, member_id: UUID) -> None:
+async def forget_member(begin: Beginning, member_id: UUID, now: datetime) -> None:
     """The end of it, when the partners have heard; safe to repeat."""
     async with begin() as session:
         await change_holdings(session, personal_data.HOLDINGS, member_id, lambda one: one.erasing)
-        await erasure.forget(session, member_id)
+        await erasure.forget(session, member_id, now)
 
 
 async def read_personal_data(

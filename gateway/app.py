@@ -32,6 +32,7 @@ from gateway.live import News, open_news
 from gateway.migrations import require_migrated
 from gateway.outside import Outside, open_outside
 from gateway.rate_limits import RateLimits
+from gateway.resources import resources_on
 from gateway.sequencer import keep_sequencing, sequencer_of
 from gateway.settings import Settings, SettingsInvalid
 from gateway.settling import keep_settling
@@ -41,9 +42,8 @@ from gateway.witnesses import witnesses_of
 from partners.errors import PerksError
 from partners.feeds import Feeds
 from partners.keys import Keys
-from partners.outside_addresses import read_private_targets
 from partners.programme import Programme, keep_programme, read_programme, require_programme
-from schema.context import Resources, open_resources
+from schema.context import Resources
 from schema.http import GraphQLEndpoint
 from schema.root import SCHEMA
 
@@ -110,9 +110,9 @@ async def open_service(
         await ring.load(clock())
         announcer = await closing.enter_async_context(open_announcer(database, settings.redis_url, secret, ring, clock))
         limits = RateLimits(cache)
-        keys = settings.keys
+        keys, mark = settings.keys, high_water_of(settings, database)
         feeds = Feeds(clock, tell_of_reading)
-        resources = resources_on(database, programme, keys, limits, feeds, settings)
+        resources = resources_on(database, programme, keys, limits, feeds, mark, settings)
         closing.push_async_callback(resources.claims.close)
         closing.push_async_callback(resources.availability.close)
         closing.push_async_callback(feeds.close)
@@ -131,7 +131,7 @@ async def open_service(
             Proofs(cache, secret, settings.address),
             await closing.enter_async_context(open_outside(settings, database.reading)),
             await closing.enter_async_context(open_news(database, settings.redis_url, secret, feeds)),
-            high_water_of(settings, database),
+            mark,
             clock,
         )
 
@@ -143,28 +143,6 @@ def open_cache(address: str) -> Redis:
         address, max_connections=CACHE_CONNECTIONS, timeout=2, socket_connect_timeout=2, socket_timeout=2
     )
     return Redis.from_pool(pool)
-
-
-def resources_on(
-    database: Database,
-    programme: Programme,
-    keys: Keys,
-    limits: RateLimits,
-    feeds: Feeds,
-    settings: Settings,
-) -> Resources:
-    """What resolvers reach."""
-    return open_resources(
-        sessions=database.sessions,
-        reading=database.reading,
-        connection=database.connection,
-        programme=programme,
-        keys=keys,
-        try_code=limits.hold_code,
-        right_code=limits.right_hold_code,
-        feeds=feeds,
-        private_targets=read_private_targets(settings.webhook_private_targets),
-    )
 
 
 def authority_of(settings: Settings) -> Authority:
@@ -268,7 +246,7 @@ def routes_of(service: Service, graphql: GraphQLEndpoint) -> list[BaseRoute]:
         Route(GRAPHQL_PATH, graphql),
         *oauth.routes(foundation_of(service)),
         *health.routes(service.database, service.cache, service.high_water),
-        *metrics.routes(service.database, service.clock),
+        *metrics.routes(service.database, service.high_water, service.clock),
         *code_uploads.routes(service),
         *export_downloads.routes(service),
         *statements.routes(service),

@@ -35,5 +35,5 @@ async def erase_on(database: Database, now: datetime) -> tuple[int, int]:
     for member_id in begun:
         await carry_on(database.sessions.begin, database.connection, member_id, SYSTEM, now)
     for member_id in over:
-        await forget_member(database.sessions.begin, member_id)
+        await forget_member(database.sessions.begin, member_id, now)
     return len(begun), len(over)

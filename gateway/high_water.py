@@ -2,18 +2,21 @@
 
 import asyncio
 import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import structlog
+from asyncpg import Connection
 
 from gateway.database import Database
 from gateway.doubts import Doubts
 from gateway.settings import Settings
 from gateway.witness.files import make_folder, replace_file
-from partners.log_forks import LogForked
+from partners.errors import TryAgain
+from partners.log_forks import LogForked, require_head_onward
 from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, open_checkpoint
 
 log = structlog.get_logger()
@@ -110,6 +113,23 @@ class HighWater:
             return Checkpoint.parse(note_text(note))
         except NoteInvalid as fault:
             raise LogForked(f"the log's high-water mark {self.file} can't be read: {fault}") from None
+
+
+async def vouch(
+    connect: Callable[[], AbstractAsyncContextManager["Connection[Any]"]], mark: HighWater, note: str
+) -> None:
+    """Before anybody is told a checkpoint of the database's: raises the mark to it, so that it is not forgotten.
+
+    LogForked when the database has lost entries that this host knows of; TryAgain when the log was continued under
+    another name since the note was read. One statement where it is new, and one more where it is not the first.
+    """
+    known, told = await mark.known(), Checkpoint.parse(note_text(note))
+    if known != told:
+        async with connect() as connection:
+            origin = await require_head_onward(connection, known)
+        if told.origin != origin:
+            raise TryAgain("the log moves; try again", retryAfter=1)
+        await mark.keep(note)
 
 
 def high_water_of(settings: Settings, database: Database) -> HighWater:

@@ -17,10 +17,10 @@ from auth.errors import InsufficientScope
 from auth.tokens import TokenVerifier
 from gateway.code_uploads import Forbidden
 from gateway.door import Door
+from gateway.high_water import vouch
 from partners.errors import NotFound, Overloaded
-from partners.log_forks import require_head_onward
 from partners.log_keys import read_verifiers
-from partners.notes import SIZE_MAX, Checkpoint, note_text
+from partners.notes import SIZE_MAX
 from partners.tiles import TILE_WIDTH, Tile, bundle
 from schema.errors import Rejected, from_exception, http_status
 from schema.http import rejection_body, rejection_headers, request_id_of
@@ -130,12 +130,7 @@ class Log:
         note = await self._read(scope, CHECKPOINT)
         if note is None:
             raise NotFound("the log is empty")
-        mark = self._service.high_water
-        known = await mark.known()
-        if known != Checkpoint.parse(note_text(note)):
-            async with self._reading() as connection:
-                await require_head_onward(connection, known)
-            await mark.keep(note)
+        await vouch(self._reading, self._service.high_water, note)
         return Found(note.encode(), TEXT, SHORTLY)
 
     async def witnessed(self, scope: Scope) -> Found:

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from gateway.database import Database
+from gateway.high_water import HighWater
 
 KEPT_SECONDS = 5.0
 COUNTED_MAX = 100_000
@@ -25,6 +26,7 @@ FROM (SELECT count(*) AS pending, coalesce(extract(epoch FROM $1 - min(pending_s
   SELECT pending_since FROM webhook_message WHERE state = 'PENDING' AND told_at <= $1 LIMIT {COUNTED_MAX}) AS m) AS w
 """  # noqa: S608  constants
 HELP = {
+    "perks_log_can_not_sign": "1 while this process signs nothing: the log is forked, or its keys can't be opened.",
     "perks_log_waiting": "Audit entries that are not in the log yet.",
     "perks_webhook_log_behind": "Entries of the log of which no messages are made yet.",
     "perks_webhook_parked": "Messages that were given up and can be replayed.",
@@ -33,19 +35,20 @@ HELP = {
 }
 
 
-def routes(database: Database, clock: Callable[[], datetime]) -> list[Route]:
+def routes(database: Database, mark: HighWater, clock: Callable[[], datetime]) -> list[Route]:
     """Prometheus' text format, to anybody: sums over all partners, up to 100,000, read every 5 seconds at most."""
-    kept, read_at, reading = "", -KEPT_SECONDS, asyncio.Lock()
+    read, read_at, reading = dict[str, int | None](), -KEPT_SECONDS, asyncio.Lock()
 
     async def metrics(_: Request) -> PlainTextResponse:
-        nonlocal kept, read_at
+        nonlocal read, read_at
         async with reading:
             if monotonic() - read_at >= KEPT_SECONDS:
                 async with database.connection() as connection:
                     row = await connection.fetchrow(READ, clock())
                 assert row is not None
-                kept, read_at = as_text(dict(row)), monotonic()
-        return PlainTextResponse(kept, media_type=CONTENT_TYPE)
+                read, read_at = dict(row), monotonic()
+        figures = read | {"perks_log_can_not_sign": mark.fault is not None}
+        return PlainTextResponse(as_text(figures), media_type=CONTENT_TYPE)
 
     return [Route("/metrics", metrics)]
 
@@ -53,6 +56,6 @@ def routes(database: Database, clock: Callable[[], datetime]) -> list[Route]:
 def as_text(figures: dict[str, int | None]) -> str:
     """Each with what it is."""
     return "".join(
-        f"# HELP {name} {sentence}\n# TYPE {name} gauge\n{name} {figures[name] or 0}\n"
+        f"# HELP {name} {sentence}\n# TYPE {name} gauge\n{name} {int(figures[name] or 0)}\n"
         for name, sentence in HELP.items()
     )

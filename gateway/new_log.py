@@ -10,7 +10,7 @@ from gateway.sequencer import Sequencer
 from partners.actors import Actor
 from partners.errors import BadInput, Conflict
 from partners.log_continuing import continue_log, next_name
-from partners.log_forks import LogForked, continued_origins, require_head_onward
+from partners.log_forks import LogForked, continued_logs, require_head_onward
 from partners.notes import Checkpoint, is_name, note_text
 from partners.sequencing import CREATE
 
@@ -31,8 +31,9 @@ class NewLog:
 async def begin_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) -> NewLog:
     """Goes on under `origin`, by default the next name, in one transaction; running sequencers go on by themselves.
 
-    BadInput for a name that can't be or was used; Conflict while the log is empty, and without a name where nothing
-    forces a new one.
+    Where the database's log has another name than the one that this host knows, both were told to somebody, and it goes
+    on from both. BadInput for a name that can't be or was used; Conflict while the log is empty, and without a name
+    where nothing forces a new one.
     """
     async with sequencer.database.connection() as connection:
         async with connection.transaction(isolation="read_committed"):
@@ -41,11 +42,33 @@ async def begin_new_log(sequencer: Sequencer, origin: str | None, actor: Actor) 
             assert head is not None
             last = await last_note(connection, head, sequencer.high_water, named=origin is not None)
             old = Checkpoint.parse(note_text(last))
-            new = next_name(old.origin) if origin is None else origin
+            new = old.origin if origin is None else origin
+            if head["checkpoint"] and head["origin"] != old.origin:
+                between = await unused_name(connection, head["origin"], {old.origin, new})
+                await continue_log(
+                    connection, head, head["checkpoint"], between, sequencer.keys, actor, sequencer.clock()
+                )
+                head = await connection.fetchrow(HEAD)
+                assert head is not None
+            new = await unused_name(connection, old.origin, {head["origin"]}) if origin is None else origin
             await require_new(connection, new, {old.origin, head["origin"]})
             note = await continue_log(connection, head, last, new, sequencer.keys, actor, sequencer.clock())
         await sequencer.high_water.keep(note)
     return NewLog(new, Checkpoint.parse(note_text(note)).size, old.origin, old.size)
+
+
+async def unused_name(connection: "Connection[Any]", origin: str, used: set[str]) -> str:
+    """The first of the names after a log's that none had."""
+    name = next_name(origin)
+    while await was_used(connection, name, used):
+        name = next_name(name)
+    return name
+
+
+async def was_used(connection: "Connection[Any]", origin: str, used: set[str]) -> bool:
+    """Whether a log of the database had the name, or it is one of those."""
+    named: bool = await connection.fetchval(NAMED, origin)
+    return named or origin in used or origin in await continued_logs(connection)
 
 
 async def last_note(connection: "Connection[Any]", head: "Record", mark: HighWater, *, named: bool) -> str:
@@ -77,5 +100,5 @@ async def require_new(connection: "Connection[Any]", origin: str, used: set[str]
     """BadInput for a name that no log may have, or that one had."""
     if not is_name(origin):
         raise BadInput(f"--origin: {origin!r} can't name a log: no space and no + in it")
-    if origin in used | await continued_origins(connection) or await connection.fetchval(NAMED, origin):
+    if await was_used(connection, origin, used):
         raise BadInput(f"--origin: {origin} was the name of a log already: another tree under it would be a fork")

@@ -16,7 +16,8 @@ from partners.outside_addresses import FaultKind, PrivateTargets, Target, UrlRef
 from partners.values import value
 
 USER_AGENT = "perks-gateway-webhooks/1"
-KEPT_EACH_MAX = 16
+KEPT_MAX = 256
+"""In all, as many as there are posts at once (gateway/webhooks.py): one host may receive for many partners."""
 KEPT_S = 4
 """Seconds that an idle connection is kept: less than servers do, so that a message seldom meets one that is closing."""
 RETRY_AFTER_MAX_S = 86_400
@@ -44,6 +45,7 @@ class OutsidePosts:
     def __init__(self, backend: CheckedBackend, trusted: ssl.SSLContext, private: PrivateTargets, limits: Limits):
         self._backend, self._trusted, self._private, self._limits = backend, trusted, private, limits
         self._kept: dict[str, list[Kept]] = {}
+        self._kept_count = 0
         self._closing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -79,6 +81,7 @@ class OutsidePosts:
         """The youngest connection that is kept for the target and still open, or a new one."""
         while kept := self._kept.get(target.origin):
             connection, forgetting = kept.pop()
+            self._kept_count -= 1
             forgetting.cancel()
             if not kept:
                 del self._kept[target.origin]
@@ -101,13 +104,15 @@ class OutsidePosts:
 
     async def _let_go(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> None:
         """Keeps the connection for a few seconds if it is fit for another exchange, or closes it."""
-        if connection.is_available() and len(self._kept.get(target.origin, ())) < KEPT_EACH_MAX:
+        if connection.is_available() and self._kept_count < KEPT_MAX:
+            self._kept_count += 1
             forgetting = asyncio.get_running_loop().call_later(KEPT_S, self._forget, target, connection)
             self._kept.setdefault(target.origin, []).append((connection, forgetting))
         else:
             await connection.aclose()
 
     def _forget(self, target: Target, connection: httpcore.AsyncHTTPConnection) -> None:
+        self._kept_count -= 1
         left = [one for one in self._kept.pop(target.origin, []) if one[0] is not connection]
         if left:
             self._kept[target.origin] = left
@@ -124,6 +129,7 @@ class OutsidePosts:
             forgetting.cancel()
             self._close(connection)
         self._kept.clear()
+        self._kept_count = 0
         await asyncio.gather(*self._closing)
 
 

@@ -16,7 +16,8 @@ from partners.outside_addresses import Address, FaultKind, PrivateTargets, is_pu
 Resolve = Callable[[str], Awaitable[list[str]]]
 """A name's addresses as text; OSError where it has none."""
 
-ADDRESSES_TRIED_MAX = 4
+ADDRESSES_TRIED_MAX, ADDRESSES_MAX = 4, 64
+"""Looking at the thousands that an answer of the DNS can hold would take a tenth of a second of everybody's."""
 RESOLUTIONS_MAX = 64
 
 
@@ -54,8 +55,12 @@ class Resolver:
             if len(self._running) >= RESOLUTIONS_MAX:
                 raise OSError("too many names are being looked up")
             loop = asyncio.get_running_loop()
+            try:
+                threading.Thread(target=self._look_up, args=(loop, host), name=f"resolve {host}", daemon=True).start()
+            except RuntimeError as fault:
+                raise OSError(str(fault)) from None
+            # What the thread has to say waits for its turn in this loop.
             self._running[host] = loop.create_future()
-            threading.Thread(target=self._look_up, args=(loop, host), name=f"resolve {host}", daemon=True).start()
         found = await asyncio.shield(self._running[host])
         if isinstance(found, OSError):
             raise found
@@ -115,7 +120,10 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
             raise OutsideFault(FaultKind.DNS, f"the name {host} was not resolved in time") from None
         except OSError:
             raise OutsideFault(FaultKind.DNS, f"the name {host} has no address") from None
-        addresses = [ip_address(one) for one in dict.fromkeys(found)]
+        names = dict.fromkeys(found)
+        if len(names) > ADDRESSES_MAX:
+            raise OutsideFault(FaultKind.DNS, f"the name {host} has too many addresses")
+        addresses = [ip_address(one) for one in names]
         if not addresses:
             raise OutsideFault(FaultKind.DNS, f"the name {host} has no address")
         if not all(self._may_reach(host, address, port) for address in addresses):

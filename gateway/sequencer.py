@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.database import Database
 from gateway.high_water import HighWater
-from partners.errors import Unavailable
 from partners.keys import Keys
 from partners.log_forks import LogForked
 from partners.notes import origin_of
@@ -82,10 +81,10 @@ async def keep_sequencing(
                     await sequencer.examine(connection)
                 looked = True
                 await carry(sequencer, connection, stop, grown)
-        except (*OUTAGES, LogForked, Unavailable) as raised:
+        except Exception as raised:  # a head that was edited, too: whoever puts it right need not start us again
             if fault != (fault := type(raised).__name__):
                 tell(raised)
-            sequencer.high_water.fault = raised if isinstance(raised, LogForked | Unavailable) else None
+            sequencer.high_water.fault = None if isinstance(raised, OUTAGES) else raised
             wait_s, looked = min(2 * wait_s, BACKOFF_MAX_S), False
         else:
             if fault:
@@ -112,7 +111,7 @@ def tell(fault: Exception) -> None:
     """What stops the log, as an operator should see it."""
     if isinstance(fault, LogForked):
         log.error("log.forked", detail=fault.message)
-    elif isinstance(fault, Unavailable):
-        log.error("log.can_not_sign", detail=fault.message)
-    else:
+    elif isinstance(fault, OUTAGES):
         log.warning("sequencer.waiting", fault=type(fault).__name__, detail=str(fault))
+    else:
+        log.error("log.can_not_sign", detail=str(fault))

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,11 +13,12 @@ import httpx
 import structlog
 
 from gateway.database import Database
-from gateway.high_water import HighWater
+from gateway.high_water import HighWater, vouch
 from gateway.housekeeping import keep_doing
 from gateway.witness.addresses import WitnessAddress, read_witnesses
 from gateway.witness.files import Turn
 from gateway.witness.submissions import render
+from partners.errors import TryAgain
 from partners.log import read_ranges
 from partners.log_forks import LogForked
 from partners.log_keys import read_verifiers
@@ -115,6 +116,8 @@ class Witnesses:
         async with self._database.connection() as connection:
             head = await read_signed_head(connection)
         if head is not None:
+            with suppress(LogForked, TryAgain):  # a log in doubt is shown all the same: what they say may clear it up
+                await vouch(self._database.connection, self._mark, head.note)
             now = self._clock()
             due = [watcher for watcher in self.watchers if now >= watcher.again_at]
             async with asyncio.TaskGroup() as asking:
@@ -182,8 +185,10 @@ class Witnesses:
             if status == 200:
                 watcher.seen = head.size
                 return cosignature_in(body, head, watcher.address.verifier, self._clock())
-            if status == 409 and kind == SIZE_TYPE:
-                watcher.seen = size_in(body)
+            told = size_in(body) if status == 409 and kind == SIZE_TYPE else None
+            # Some tell the size, too, when they signed another tree of just that one.
+            if told is not None and not told == watcher.seen == head.size:
+                watcher.seen = told
             elif status in (409, 422):
                 raise Contradicted(f"the first {watcher.seen} entries of {head.origin} that it signed were others")
             else:
@@ -222,7 +227,8 @@ async def fetch(web: httpx.AsyncClient, method: str, url: str, body: bytes | Non
                 answer += chunk
                 if len(answer) > ANSWER_BYTES_MAX:
                     raise WitnessFault(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
-        return response.status_code, response.headers.get("content-type", ""), answer.decode()
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return response.status_code, kind, answer.decode()
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as fault:
         raise WitnessFault(f"no answer: {type(fault).__name__}") from None
     except UnicodeDecodeError:

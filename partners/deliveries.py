@@ -55,7 +55,9 @@ async def choose_delivery(
     if promise is None or refusal is not None:
         return await refuse(session, "delivery.chosen", promise, refusal or "NOT_AVAILABLE", actor, now)
     check_offered(promise.perk, delivery)
-    await lock_member(session, MemberRef(id=promise.redemption.member_id))  # nothing is written of one who is erased
+    if actor.kind is not ActorKind.PARTNER:
+        # Of who is erased nothing is written. A partner has the consent locked by now, which comes after members.
+        await lock_member(session, MemberRef(id=promise.redemption.member_id))
     known = promise.fulfilment
     known.method, known.location = delivery.method.value, delivery.location
     known.address = None if address is None else seal_address(key, redemption_id, address)

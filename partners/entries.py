@@ -226,3 +226,34 @@ async def logged_entries(connection: "Connection[Any]", wanted: EntryFilter, sta
     given = " AND ".join(f"e.{condition.format(f'${number}')}" for number, condition in enumerate(conditions, 3))
     statement = LOGGED.format(where=f"WHERE {given}" if given else "")
     return [Entry(*row) for row in await connection.fetch(statement, start, end, *conditions.values())]
+
+
+@value
+class Extent:
+    """Which of the database's logs it is, from 1 on, and how many of its entries."""
+
+    number: int
+    size: int
+
+
+async def extent_of_log(connection: "Connection[Any]") -> Extent:
+    """How far today's log has got."""
+    row = await connection.fetchrow("SELECT number, size FROM log_head")
+    return Extent(1, 0) if row is None else Extent(*row)
+
+
+async def next_entries(connection: "Connection[Any]", wanted: EntryFilter, read: Extent) -> tuple[list[Entry], Extent]:
+    """The entries at the next 500 places of the log, and how far it is read then, from one snapshot.
+
+    Where the log went on under a new name meanwhile, the entry that says so comes first, and since it moved the others
+    by one place, none of them comes twice. BadInput where the log is not so long.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        log = await extent_of_log(connection)
+        moved = log.number - read.number
+        start = read.size + moved
+        if moved < 0 or not 0 <= read.size <= start <= log.size:
+            raise BadInput(f"fromIndex: 0 to {log.size}, the size of the log", limit=log.size)
+        end = min(start + LOGGED_MAX, log.size)
+        rows = await logged_entries(connection, wanted, 0, moved) if moved else []
+        return rows + await logged_entries(connection, wanted, start, end), Extent(log.number, end)

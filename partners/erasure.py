@@ -6,7 +6,8 @@ It takes three stages, each of which can be repeated, so that one that was cut s
    signed in to any more.
 2. `end_everything`, then `finish_erasure`: what is open is ended, and everything that says who it was is gone.
 3. `forget`, a week later: until then the names by which partners know the member are kept, so that each hears that the
-   consent has ended; then nothing leads from any row to the person, and nothing from the log to its rows.
+   consent has ended; then no row says who it was, and no leaf can be matched to anybody: only counts are left, under a
+   random id.
 """
 
 from collections.abc import Sequence
@@ -126,13 +127,14 @@ async def finish_erasure(session: AsyncSession, member_id: UUID, actor: Actor, n
     return True
 
 
-async def forget(session: AsyncSession, member_id: UUID) -> None:
+async def forget(session: AsyncSession, member_id: UUID, now: datetime) -> None:
     """Takes away the last that leads to the member: aliases, consents, whom audit entries are about, and the salt
     without which no leaf can be matched to anybody. What was written by whoever had begun before the erasure, and was
-    done after it, is cleared with the rest."""
+    done after it, is cleared with the rest; and exports of entries, which name the member until now, go."""
     await change_holdings(session, HOLDINGS, member_id, lambda one: one.erasing)
     # What points to a member goes first, and the salt, which says that it is done, last.
     await change_holdings(session, [*HOLDINGS[1:], HOLDINGS[0]], member_id, lambda one: one.forgetting)
+    await expire_exports_of(session, [], now)
 
 
 async def unfinished(connection: "Connection[Any]") -> list[UUID]:

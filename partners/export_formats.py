@@ -14,7 +14,7 @@ from partners.exports import ParquetUnavailable
 from partners.tables import ExportFormat
 
 Rows = Sequence[Sequence[Any]]
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """What a spreadsheet may take for the beginning of a formula (OWASP, CSV injection)."""
 GROUP_BYTES = 4_000_000
 """Of a Parquet row group before it is compressed: it is in memory some times over."""

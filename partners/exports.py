@@ -15,6 +15,7 @@ from partners import audit, tables
 from partners.actors import Actor, ActorKind
 from partners.errors import BadInput, NotFound, PerksError
 from partners.facts import RefusalCode
+from partners.reading import day_of
 from partners.tables import ExportFormat, ExportKind, ExportState, FulfilmentState
 
 OPEN_MAX = 2
@@ -217,7 +218,8 @@ async def expire_exports_of(session: AsyncSession, partner_ids: list[UUID], now:
     over = (
         sa.update(export)
         .where(theirs, col(export.state) == ExportState.DONE)
-        .values(state=ExportState.EXPIRED, expires_at=now)
+        # Not the moment, which is the same at all partners of the member (law 8).
+        .values(state=ExportState.EXPIRED, expires_at=sa.func.greatest(day_of(now), col(export.ended_at)))
         .returning(col(export.id))
     )
     again = (

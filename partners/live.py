@@ -14,6 +14,7 @@ from sqlmodel import select
 from partners import tables
 from partners.actors import Actor, ActorKind
 from partners.browsing import OfferFilter, browse
+from partners.entries import Extent, extent_of_log
 from partners.errors import NotFound
 from partners.facts import PerkFacts, PoolFacts
 from partners.feeds import Seen
@@ -54,9 +55,9 @@ async def read_news(connection: "Connection[Any]", since: int | None) -> tuple[i
     return size, names if names is None or size == since else [THE_LOG, *names]
 
 
-async def read_size(connection: "Connection[Any]", now: datetime) -> Seen[int]:
-    """How many entries the log has."""
-    return Seen(await connection.fetchval("SELECT size FROM log_head") or 0, now, (THE_LOG,))
+async def read_extent(connection: "Connection[Any]", now: datetime) -> Seen[Extent]:
+    """How far the log has got."""
+    return Seen(await extent_of_log(connection), now, (THE_LOG,))
 
 
 @value

@@ -16,9 +16,12 @@ from partners.notes import Checkpoint, sign_checkpoint
 from partners.sequencing import columns_of
 
 HASHES_AT_ONCE = 10_000
-# The cursor first: its lock keeps messages from being made by half-moved indexes.
+# In the order in which everybody else takes them, so that nobody waits in a circle: endpoints, then the cursor, whose
+# lock keeps messages from being made by half-moved indexes, then messages.
 MOVE = """
-LOCK TABLE webhook_cursor IN SHARE ROW EXCLUSIVE MODE;
+SELECT FROM webhook_endpoint ORDER BY id FOR UPDATE;
+SELECT FROM webhook_cursor FOR UPDATE;
+LOCK TABLE webhook_message IN SHARE ROW EXCLUSIVE MODE;
 UPDATE webhook_cursor SET index = index + 1;
 UPDATE webhook_endpoint SET since = since + 1;
 UPDATE webhook_message SET index = index + 1;
@@ -41,6 +44,14 @@ ADD_NODES = "INSERT INTO log_node (level, index, hash) SELECT * FROM unnest($1::
 SIGNING = "SELECT label, sealed FROM log_key WHERE origin = $1 AND retired_at IS NULL ORDER BY created_at"
 RETIRE = "UPDATE log_key SET retired_at = $2 WHERE origin = $1 AND retired_at IS NULL"
 KEEP = "UPDATE log_head SET number = number + 1, origin = $1, size = $2, frontier = $3, checkpoint = $4"
+
+
+# Files tell places in the log: one that is half made would tell those of both.
+EXPORT_ANEW = """
+UPDATE export SET state = 'QUEUED', cursor = NULL, rows = 0, total = NULL, leased_until = NULL,
+  wanted = CASE kind WHEN 'ENTRIES' THEN wanted || jsonb_build_object('last', $1::text) ELSE wanted END
+WHERE state IN ('QUEUED', 'RUNNING')
+"""
 
 
 def next_name(origin: str) -> str:
@@ -70,6 +81,7 @@ async def continue_log(
     for seed in seeds:
         await add_key(connection, new_log_key(keys, origin, seed, now))
     note = sign_checkpoint(Checkpoint(origin, tree.size, tree.root()), *seeds)
+    await connection.execute(EXPORT_ANEW, str(UUID(int=tree.size)))
     await connection.execute(KEEP, origin, tree.size, tree.frontier, note)
     return note
 

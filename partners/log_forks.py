@@ -37,9 +37,16 @@ async def require_onward(
     if known is None:
         return
     if origin != known.origin:
-        if known.origin not in await continued_origins(connection):
+        last = (await continued_logs(connection)).get(known.origin)
+        if last is None:
             has = f"the log {origin}" if origin else "no log yet"
             raise LogForked(f"the database has {has}, and {known.origin} was signed here last. {WHAT_TO_DO}")
+        # What only a witness says (without a root) was weighed when the new log began.
+        if known.root and (known.size > last.size or (known.size == last.size and known.root != last.root)):
+            raise LogForked(
+                f"the log {origin} goes on from {last.size} entries of {known.origin}, and {known.size} were signed"
+                f" here, or others: what was lost is not told in it. {WHAT_TO_DO}"
+            )
     elif tree.size < known.size:
         raise LogForked(
             f"the database has {tree.size} entries of the log {origin}, and {known.size} were signed: an older state"
@@ -52,11 +59,13 @@ async def require_onward(
         )
 
 
-async def require_head_onward(connection: "Connection[Any]", known: Checkpoint | None) -> None:
-    """LogForked unless the log as it is now goes on from a checkpoint."""
+async def require_head_onward(connection: "Connection[Any]", known: Checkpoint | None) -> str:
+    """The log's name; LogForked unless the log as it is now goes on from a checkpoint."""
     head = await connection.fetchrow("SELECT origin, size, frontier FROM log_head")
+    origin: str
     origin, size, frontier = ("", 0, b"") if head is None else head
     await require_onward(connection, origin, CompactRange(size, frontier), known)
+    return origin
 
 
 async def root_at(connection: "Connection[Any]", tree: CompactRange, size: int) -> bytes | None:
@@ -70,12 +79,15 @@ async def root_at(connection: "Connection[Any]", tree: CompactRange, size: int) 
     return root
 
 
-async def continued_origins(connection: "Connection[Any]") -> set[str]:
-    """The names that the database's log had before, from the entries that it begins with."""
-    origins = set()
+async def continued_logs(connection: "Connection[Any]") -> dict[str, Checkpoint]:
+    """The names that the database's log had before, from the entries that it begins with, and the largest checkpoint
+    under each that they tell."""
+    logs: dict[str, Checkpoint] = {}
     for row in await connection.fetch(FIRST_LEAVES, CONTINUATIONS_MAX):
         leaf = orjson.loads(row["leaf"])
         if leaf["action"] != CONTINUED:
             break
-        origins.add(Checkpoint.parse(note_text(leaf["checkpoint"])).origin)
-    return origins
+        told = Checkpoint.parse(note_text(leaf["checkpoint"]))
+        if told.origin not in logs or told.size > logs[told.origin].size:
+            logs[told.origin] = told
+    return logs

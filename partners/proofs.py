@@ -97,7 +97,7 @@ async def find_leaf(
     if actor.kind is ActorKind.PARTNER:
         query = query.where(row.partner_id == actor.partner_id)
         if kind is Provable.REVERSAL:
-            query = query.where(entry.actor_kind != ActorKind.STAFF.value)
+            query = query.where(entry.actor_kind.in_([ActorKind.PARTNER.value, ActorKind.MEMBER.value]))
     if actor.alias is not None:
         query = query.where(row.member_id == named_by(actor, actor.alias))
         query = query.where(consents_to(actor, row.member_id, "redemptions:read", now))

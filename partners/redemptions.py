@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from asyncpg import Connection, PostgresError
@@ -140,7 +140,7 @@ async def reverse_redemption(
         now,
         actor.kind.value,
         actor.id,
-        new_id(),
+        new_id() if actor.kind in (ActorKind.PARTNER, ActorKind.MEMBER) else uuid4(),  # whose id tells no time (law 8)
         back.reason.strip(),
         back.borne_by.value,
         back.stock.value,

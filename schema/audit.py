@@ -1,6 +1,6 @@
 """The audit entries that staff search, newest first, and follow as they get their places in the log."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from uuid import UUID
@@ -8,10 +8,10 @@ from uuid import UUID
 import strawberry
 
 from partners import entries
-from partners.entries import LOGGED_MAX, Entry, EntryFilter
+from partners.entries import Entry, EntryFilter, Extent
 from partners.errors import BadInput
 from partners.feeds import Seen
-from partners.live import THE_LOG, read_size
+from partners.live import THE_LOG, read_extent
 from partners.proofs import Proof, prove_entries
 from schema.context import Info
 from schema.ids import ENTRY, MEMBER, PARTNER, PERK, optional_id, show_id, split_id
@@ -107,6 +107,7 @@ async def find_entries(
     async with info.context.resources.connection() as connection:
         found = await entries.search_entries(connection, wanted, first=size, after=read_cursor(after))
         proven = await prove_entries(connection, found.rows[:size]) if "proof" in selected(info) else {}
+    await vouch_for(info, proven)
     page: Connection[AuditEntry] = connect(
         found.rows,
         size,
@@ -123,27 +124,33 @@ async def follow_entries(
     info: Info, filter: AuditFilter | None = None, from_index: int | None = None
 ) -> AsyncGenerator[AuditEntry, None]:
     """Every entry in the order of the log. Who reads slowly is read for slowly, 500 places at a time."""
-    context, wanted, next_index = info.context, (filter or AuditFilter()).conditions(), from_index
+    context, wanted, place = info.context, (filter or AuditFilter()).conditions(), None
     prove = prove_entries if "proof" in selected(info) else prove_nothing
     connection_of, clock = context.resources.connection, context.resources.feeds.clock
 
-    async def read(now: datetime) -> Seen[int]:
+    async def read(now: datetime) -> Seen[Extent]:
         async with connection_of() as connection:
-            return await read_size(connection, now)
+            return await read_extent(connection, now)
 
-    async with aclosing(context.resources.feeds.follow(THE_LOG, (THE_LOG,), read)) as sizes:
-        async for seen in sizes:
-            next_index = seen.state if next_index is None else next_index
-            if not 0 <= next_index <= seen.state:
-                raise BadInput(f"fromIndex: 0 to {seen.state}, the size of the log", limit=seen.state)
-            while next_index < seen.state:
-                context.now, end = clock(), min(next_index + LOGGED_MAX, seen.state)
+    async with aclosing(context.resources.feeds.follow(THE_LOG, (THE_LOG,), read)) as extents:
+        async for seen in extents:
+            if place is None:
+                place = seen.state if from_index is None else Extent(seen.state.number, from_index)
+            before = None
+            while place not in (seen.state, before):
+                context.now, before = clock(), place
                 async with connection_of() as connection:
-                    rows = await entries.logged_entries(connection, wanted, next_index, end)
+                    rows, place = await entries.next_entries(connection, wanted, place)
                     proven = await prove(connection, rows)
+                await vouch_for(info, proven)
                 for row in rows:
                     yield AuditEntry.of(row, proven.get(row.leaf_hash))
-                next_index = end
+
+
+async def vouch_for(info: Info, proven: Mapping[bytes, Proof]) -> None:
+    """All proofs of one answer are of one checkpoint, which this host keeps in mind before it tells it."""
+    for note in {proof.note for proof in proven.values()}:
+        await info.context.resources.vouch(note)
 
 
 async def prove_nothing(_: object, __: object) -> dict[bytes, Proof]:
@@ -157,4 +164,5 @@ async def load_entry(info: Info, id: UUID) -> AuditEntry | None:
         entry = await entries.find_entry(connection, id)
         wanted = entry is not None and "proof" in selected(info)
         proven = await prove_entries(connection, [entry]) if entry is not None and wanted else {}
+    await vouch_for(info, proven)
     return None if entry is None else AuditEntry.of(entry, proven.get(entry.leaf_hash))

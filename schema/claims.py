@@ -45,8 +45,7 @@ class Hold(Node):
     held_at: datetime = field(description="When it was made.")
     expires_at: datetime = field(description="When it ends by itself.")
     ended_at: datetime | None = field(
-        description="When it was confirmed, released or expired; to a partner, of an offer of the waitlist that was "
-        "released, the day alone."
+        description="When it was confirmed, released or expired; to a partner the day alone where it was released."
     )
     policy_version: int = field(description="The version of the rules that said yes.")
     units: int = field(description="How many are held.")

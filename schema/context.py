@@ -28,6 +28,7 @@ from partners.references import Asker
 Connect = Callable[[], AbstractAsyncContextManager["Connection[Any]"]]
 Reading = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 Throttle = Callable[[str], Awaitable[None]]
+Vouch = Callable[[str], Awaitable[None]]
 STATEMENTS_AT_ONCE = 2
 
 
@@ -36,7 +37,8 @@ class Resources:
     """One process's database, programme and keys, the batchers that stand in front of the database, and all that is
     followed.
 
-    `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back. `freed`
+    `try_code` reserves a client's attempt at a hold code, THROTTLED after too many; `right_code` gives it back. `vouch`
+    is called with each checkpoint of the log before anybody is told it, so that this host does not forget it. `freed`
     is set by whoever gave something back, so that those who wait are offered it at once. `private_targets` are the
     addresses that webhooks may have although they are not public. Who makes a statement has a place in `settling`
     before it asks for a connection: what reads for seconds never takes the connections that claims need.
@@ -49,6 +51,7 @@ class Resources:
     keys: Keys
     try_code: Throttle
     right_code: Throttle
+    vouch: Vouch
     questions: Batcher[None, Question, Known | None]
     claims: Batcher[UUID, Claim, Claimed]
     feeds: Feeds
@@ -74,6 +77,7 @@ def open_resources(
     keys: Keys,
     try_code: Throttle,
     right_code: Throttle,
+    vouch: Vouch,
     feeds: Feeds,
     private_targets: PrivateTargets,
 ) -> Resources:
@@ -99,6 +103,7 @@ def open_resources(
         keys,
         try_code,
         right_code,
+        vouch,
         questions=Batcher(ask),
         claims=Batcher(claim),
         feeds=feeds,

@@ -65,6 +65,7 @@ async def find_proof(info: Info, redemption_id: strawberry.ID, leaf_hash: str | 
         await disclose(info, {leaf.member_id})
     async with context.resources.connection() as connection:
         found = await proofs.prove(connection, leaf.note, {leaf.leaf_hash: leaf.index})
+    await context.resources.vouch(leaf.note)
     return AuditProof.of(found[leaf.leaf_hash], leaf.leaf if shown else None, leaf.leaf_hash)
 
 
@@ -144,4 +145,7 @@ async def find_checkpoint(info: Info, since: int | None = None) -> AuditCheckpoi
     """One statement, and one more for a proof."""
     async with info.context.resources.connection() as connection:
         state = await proofs.read_state(connection, since)
-    return None if state is None else AuditCheckpoint.of(state)
+    if state is None:
+        return None
+    await info.context.resources.vouch(state.note)
+    return AuditCheckpoint.of(state)

@@ -190,7 +190,9 @@ async def load_reversal(info: Info, id: UUID) -> Reversal | None:
     """What took a redemption back, to whom the redemption is within reach."""
     async with info.context.reading() as session:
         reversal = await redemptions.find_reversal(session, id)
-    if reversal is None or await load_redemption(info, reversal.redemption_id) is None:
+    # Looked for all the same where there is none, so that one of another's takes no longer (law 9).
+    redemption = await load_redemption(info, id if reversal is None else reversal.redemption_id)
+    if reversal is None or redemption is None:
         return None
     return Reversal.of(reversal, info.context.actor)
 

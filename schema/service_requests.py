@@ -63,7 +63,10 @@ class ServiceRequest(Node):
     clocks: Clocks = field(description="Whether answers come in time.")
     scheduled_for: datetime | None = field(description="When it will be done.")
     submitted_at: datetime | None = field(description="When it was submitted.")
-    ended_at: datetime | None = field(description="When it came to an end, whichever.")
+    ended_at: datetime | None = field(
+        description="When it came to an end; to a partner the day alone if cancelled and the member consents to "
+        "nothing any more."
+    )
     row_id: strawberry.Private[UUID]
     redemption_id: strawberry.Private[UUID | None]
     shown: strawberry.Private[bool]

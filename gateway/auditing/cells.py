@@ -168,7 +168,10 @@ class Times:
         """The instants at which clocks of the zone show it; CellWrong when none does."""
         assert self.zone is not None
         both = {microseconds(moment.replace(tzinfo=self.zone, fold=fold)) for fold in (0, 1)}
-        real = sorted(one for one in both if at(one).astimezone(self.zone).replace(tzinfo=None) == moment)
+        try:
+            real = sorted(one for one in both if at(one).astimezone(self.zone).replace(tzinfo=None) == moment)
+        except OverflowError:  # elsewhere it is the day before the first, or after the last
+            raise CellWrong("no day of the calendar") from None
         if not real and moment.time() == time():
             return [max(both)]  # a day that begins at one o'clock
         if not real:

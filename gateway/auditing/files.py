@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import EINVAL
 from itertools import chain
 from pathlib import Path
 
@@ -67,8 +68,7 @@ class Export:
     def read_tile(self, tile: Tile, bytes_max: int = TILE_WIDTH * HASH_BYTES) -> bytes:
         """The bytes of a tile; Unsound when it is missing or too long, OSError."""
         try:
-            with (self.path / "tile" / tile.path).open("rb") as file:
-                raw = file.read(bytes_max + 1)
+            raw = beginning_of(self.path / "tile" / tile.path, bytes_max + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Unsound(f"tile/{tile.path} is missing") from None
         if len(raw) > bytes_max:
@@ -89,6 +89,14 @@ def open_export(path: Path, checkpoint: Path | None = None) -> Export:
         return Export(path, checkpoint or path / "checkpoint", tiled=True)
     file = path / FILE_NAME if path.is_dir() else path
     return Export(file, checkpoint or checkpoint_of(file), tiled=False)
+
+
+def beginning_of(path: Path, bytes_max: int) -> bytes:
+    """So many bytes of one of many files that somebody sent; OSError, too, of a pipe among them, which has no end."""
+    if path.exists() and not path.is_file():
+        raise (IsADirectoryError if path.is_dir() else OSError)(EINVAL, "Not a file", str(path))
+    with path.open("rb") as file:
+        return file.read(bytes_max)
 
 
 def checkpoint_of(file: Path) -> Path:

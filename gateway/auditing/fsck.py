@@ -181,9 +181,11 @@ def fields_of(leaf: bytes) -> dict[str, Any] | None:
     """What a leaf says; None unless it is a JSON object just as RFC 8785 writes it, with what every entry has."""
     try:
         fields = orjson.loads(leaf)
-    except orjson.JSONDecodeError:
+        if orjson.dumps(fields, option=orjson.OPT_SORT_KEYS) != leaf or not isinstance(fields, dict):
+            return None
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # the latter of what is nested too deep
         return None
-    if orjson.dumps(fields, option=orjson.OPT_SORT_KEYS) != leaf or not isinstance(fields, dict):
+    if float in map(type, fields.values()):  # RFC 8785 writes them otherwise than we do, and no entry has any
         return None
     if fields.get("outcome") not in OUTCOMES or not isinstance(fields.get("action"), str):
         return None

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from partners.errors import BadInput
 
 LINE_MAX = 1_000_000
+COLUMNS_MAX = 1_000
 BLOCK_BYTES = 1 << 20
 SEPARATORS = ",;\t|"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -77,8 +78,8 @@ def open_list(
     """
     code = encoding or encoding_of(path)
     try:
-        codecs.lookup(code)
-    except LookupError:
+        "".encode(code)
+    except (LookupError, ValueError):
         raise BadInput(f"--encoding: no encoding {code!r}") from None
     with path.open(encoding=code, newline="") as text:
         try:
@@ -89,6 +90,8 @@ def open_list(
             parted = separator or separator_of(first, path.name)
             reader = csv.reader(chained(first, lines), delimiter=parted, strict=True)
             headings = [heading.strip() for heading in next(reader)]
+            if len(headings) > COLUMNS_MAX:
+                raise ListInvalid(f"{path.name}: line 1: more than {COLUMNS_MAX:,} columns")
             columns = columns_of(headings, mapping, path.name)
             yield PartnerList(code, parted, headings, columns, rows_of(reader, len(headings), path.name))
         except UnicodeError as fault:

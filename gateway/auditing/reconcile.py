@@ -1,14 +1,12 @@
 """A partner's own list of redemptions against the log: what both have, what one alone has, and where they differ."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
-import orjson
-
+from gateway.auditing.books import Books, Redemption
 from gateway.auditing.cells import (
     CellUnclear,
     CellWrong,
@@ -16,14 +14,11 @@ from gateway.auditing.cells import (
     Times,
     at,
     leaf_hash_of,
-    microseconds,
     perk_of,
     redemption_of,
 )
-from gateway.auditing.files import Export, Unsound
 from gateway.auditing.lists import NAMES, ListInvalid, PartnerList, Row
 from partners.errors import BadInput
-from partners.merkle import leaf_hash
 
 HALF = 2
 KEYS = {"redemption", "leafHash"}
@@ -40,22 +35,6 @@ class Kind(StrEnum):
     ONLY_THEM = "only them"
     REPEATED = "repeated"
     UNREADABLE = "unreadable"
-
-
-@dataclass(slots=True)
-class Redemption:
-    """What the log has of one: about 500 bytes of memory. `line` is where the list has it, 0 while it has not."""
-
-    id: bytes
-    leaf_hash: bytes
-    at: int
-    perk: bytes
-    units: int
-    amount: int
-    tier: str | None
-    reversed_units: int = 0
-    reversed_amount: int = 0
-    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,50 +74,6 @@ class Reading:
     tolerance: float = 0
     since: datetime | None = None
     until: datetime | None = None
-
-
-@dataclass(slots=True)
-class Books:
-    """The log's redemptions of one partner by id, and by leaf hash where the list has those."""
-
-    by_id: dict[bytes, Redemption] = field(default_factory=dict)
-    by_hash: dict[bytes, Redemption] = field(default_factory=dict)
-
-
-def read_books(export: Export, partner: UUID, *, hashes: bool) -> Books:
-    """All redemptions of a partner that the log has, with what was taken back of them. Unsound, OSError."""
-    books, mark = Books(), f'"partner":"{partner}"'.encode()
-    for _, leaf in export.leaves():
-        if mark not in leaf:
-            continue
-        entry = orjson.loads(leaf)
-        if entry["partner"] != str(partner) or entry["outcome"] != "DONE":
-            continue
-        if entry["action"] == "hold.confirmed":
-            one = redemption_in(entry, leaf)
-            books.by_id[one.id] = one
-            if hashes:
-                books.by_hash[one.leaf_hash] = one
-        elif entry["action"] == "redemption.reversed":
-            taken = books.by_id.get(UUID(entry["subject"]).bytes)
-            if taken is None:
-                raise Unsound(f"entry {entry['id']} takes back a redemption that is not in the log before it")
-            taken.reversed_units += entry.get("units") or 0
-            taken.reversed_amount += entry.get("amount") or 0
-    return books
-
-
-def redemption_in(entry: Mapping[str, Any], leaf: bytes) -> Redemption:
-    """The redemption that an entry tells of; entries of version 1 are of one unit."""
-    return Redemption(
-        UUID(entry["subject"]).bytes,
-        leaf_hash(leaf),
-        microseconds(datetime.fromisoformat(entry["at"])),
-        UUID(entry["perk"]).bytes,
-        entry.get("units", 1),
-        entry.get("amount") or 0,
-        entry["tier"],
-    )
 
 
 class Reconciliation:

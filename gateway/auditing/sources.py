@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from gateway.auditing.files import beginning_of
 from partners.errors import BadInput
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class Folder:
     def read(self, name: str, bytes_max: int) -> bytes | None:
         """The bytes of a file."""
         try:
-            with (self._path / name).open("rb") as file:
-                raw = file.read(bytes_max + 1)
+            raw = beginning_of(self._path / name, bytes_max + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if len(raw) > bytes_max:
@@ -92,7 +92,7 @@ class Address:
                         return None
                     if answer.status_code not in (408, 429) and answer.status_code < 500:
                         break
-            except httpx.TransportError as broken:
+            except httpx.RequestError as broken:
                 fault = str(broken) or type(broken).__name__
         raise Unreachable(f"{self._base}{name}: {fault}{hint(name, fault)}")
 

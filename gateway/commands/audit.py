@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands import AsJson, on_service, operator, show
+from gateway.high_water import vouch
 from gateway.log_export import Exported, export_log, export_tiles
 from gateway.new_log import NewLog, begin_new_log
 from gateway.sequencer import sequencer_of
@@ -30,6 +31,10 @@ def export_audit(
 
     async def work(service: "Service") -> Exported:
         await sequencer_of(service).carry_over()  # what no worker has carried over yet
+        async with service.database.connection() as connection:
+            note = await connection.fetchval("SELECT checkpoint FROM log_head WHERE size > 0")
+        if note is not None:
+            await vouch(service.database.connection, service.high_water, note)
         return await (export_tiles if tiles else export_log)(service.database, file)
 
     done = on_service(work)

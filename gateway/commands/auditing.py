@@ -23,6 +23,7 @@ from partners.notes import Checkpoint, NoteInvalid, Verifier, note_text, verifie
 from partners.tiles import PROOF_HEADER
 
 DIFFERENT, UNREADABLE = 1, 3
+TOKEN = re.compile(rb"[!-~]+")
 LEAF_HASH = re.compile("[0-9a-fA-F]{64}")
 
 
@@ -107,11 +108,11 @@ def verify_audit(
         raise BadInput("give either an export, or --proof with one of --entry, --leaf and --leaf-hash")
     with reading():
         if proof is not None:
-            report = verify_proof(proof, hashed(entry, leaf, leaf_hash), verifiers or [own_key(proof)])
+            report = verify_proof(proof, hashed(entry, leaf, leaf_hash), verifiers or own_keys(proof))
             told = "entries, this one among them, signed by {}"
         elif file is not None:
             export = open_export(file, checkpoint)
-            report = check_export(export, verifiers or [own_key(export.checkpoint)])
+            report = check_export(export, verifiers or own_keys(export.checkpoint))
             told = "entries, all and unaltered, signed by {}"
     end(report, told, as_json=as_json, quiet=quiet)
 
@@ -181,7 +182,7 @@ def mirror_audit(
     figures: dict[str, Any] = {"sound": False, "entries": None, "before": None, "files": None, "fault": None}
     lines: list[str] = []
     with reading():
-        token = token_file.read_text("utf-8").strip() if token_file else None
+        token = token_in(token_file) if token_file else None
         try:
             with closing(opened(source, token)) as copied:
                 done = mirror_log(copied, folder, verifiers, hashes_only=hashes_only)
@@ -193,6 +194,14 @@ def mirror_audit(
             lines = [f"sound: {signed.size} entries of {signed.origin}, {signed.size - done.before} of them new"]
             lines += [f"believed at first sight, compare it: {one}" for one in done.believed]
     finish(figures, lines, figures["fault"] and f"refused: {figures['fault']}", as_json=as_json, quiet=quiet)
+
+
+def token_in(file: Path) -> str:
+    """The token that a file holds; BadInput, OSError."""
+    token = file.read_bytes().strip()
+    if not TOKEN.fullmatch(token):
+        raise BadInput(f"--token-file: {file} holds no token: letters, digits and signs without a space")
+    return token.decode()
 
 
 def opened(source: str, token: str | None) -> Source:
@@ -249,6 +258,12 @@ def reading() -> Iterator[None]:
         raise typer.Exit(UNREADABLE) from None
 
 
+def require_another(option: str, out: Path | None, *read: Path) -> None:
+    """BadInput when what an option has us write is what is read."""
+    if out is not None and out.exists() and any(one.exists() and out.samefile(one) for one in read):
+        raise BadInput(f"{option}: {out} is what is read; give another file to write")
+
+
 def checked_keys(keys: list[str] | None, option: str = "--key") -> list[Verifier]:
     """The keys of the command line; BadInput when one is none."""
     try:
@@ -257,8 +272,9 @@ def checked_keys(keys: list[str] | None, option: str = "--key") -> list[Verifier
         raise BadInput(f"{option}: {fault}") from None
 
 
-def own_key(signed: Path) -> Verifier:
-    """This installation's key, under the name that the checkpoint gives the log; BadInput without a secret."""
+def own_keys(signed: Path) -> list[Verifier]:
+    """The keys that this installation's secrets make, under the name that the checkpoint gives the log; BadInput
+    without a secret."""
     from gateway.running import kept_secret
     from gateway.settings import read_settings
     from partners.keys import derive_keys
@@ -275,4 +291,5 @@ def own_key(signed: Path) -> Verifier:
         origin = Checkpoint.parse(note_text(note)).origin
     except NoteInvalid:
         origin = "unknown/log"  # what is wrong with the checkpoint will be told by who verifies it
-    return verifier_of(origin, derive_keys(secret.encode()).log)
+    of_log = [settings.log_secret.get_secret_value().encode()] if settings.log_secret else []
+    return [verifier_of(origin, derive_keys(secret.encode(), one).log) for one in (*of_log, None)]

@@ -13,7 +13,7 @@ from gateway.auditing.figures import Window
 from gateway.auditing.files import Unsound, open_export
 from gateway.auditing.report import Named, count_export, read_names, render_report
 from gateway.commands import AsJson, on_service, show
-from gateway.commands.auditing import DIFFERENT, Beside, Export, Keys, checked_keys, reading
+from gateway.commands.auditing import DIFFERENT, Beside, Export, Keys, checked_keys, reading, require_another
 from gateway.paper.showing import as_uuid
 from gateway.whole_files import write_whole
 from partners.errors import BadInput
@@ -54,8 +54,10 @@ def report_audit(
         window = Window(read_time("--since", since, days), read_time("--until", until, days), days, whose)
         if window.since is not None and window.until is not None and window.since >= window.until:
             raise BadInput("--until: later than --since")
+        found = open_export(export, checkpoint)
+        require_another("--out", out, found.path, found.checkpoint, *([names] if names else []))
         try:
-            figures, proof = count_export(open_export(export, checkpoint), verifiers, window)
+            figures, proof = count_export(found, verifiers, window)
         except (Unsound, NoteInvalid) as fault:
             typer.echo(f"perks: not sound: {fault}", err=True)
             raise typer.Exit(DIFFERENT) from None

@@ -12,17 +12,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
+from gateway.auditing.books import Books, read_books
 from gateway.auditing.cells import Numbers, Times
-from gateway.auditing.files import open_export
+from gateway.auditing.files import Unsound, open_export
 from gateway.auditing.fsck import check_export
 from gateway.auditing.lists import open_list
-from gateway.auditing.reconcile import Books, Difference, Kind, Reading, Reconciliation, Total, read_books
+from gateway.auditing.reconcile import Difference, Kind, Reading, Reconciliation, Total
 from gateway.commands import AsJson
-from gateway.commands.auditing import Export, Keys, Quiet, checked_keys, finish, reading
+from gateway.commands.auditing import Export, Keys, Quiet, checked_keys, finish, reading, require_another
 from partners.errors import BadInput
 
 LINES_TOLD_MAX = 20
 JSON_TOLD_MAX = 1_000
+TOLERANCE_MAX = 31 * 24 * 3600
 FORMULA = ("=", "+", "-", "@", "\t")
 
 
@@ -52,18 +54,22 @@ def reconcile(
     clock, owner = zone_of(zone), partner_of(partner)
     if dates not in (None, "dmy", "mdy") or decimal_mark not in (None, ".", ","):
         raise BadInput("--dates is dmy or mdy, --decimal-mark is . or ,")
+    if not 0 <= tolerance <= TOLERANCE_MAX:
+        raise BadInput(f"--tolerance: 0 to {TOLERANCE_MAX} seconds")
     read = Reading(
         Times(clock, dates), Numbers(decimal_mark), decimals, tolerance, edge(since, clock), edge(until, clock)
     )
     with reading(), open_list(file, mapped(mapping), encoding, tab(separator)) as found:
         opened = open_export(export)
-        report = check_export(opened, checked_keys(key))
-        if not report.sound:
-            finish(
-                {"sound": False, "fault": report.fault}, [], f"not sound: {report.fault}", as_json=as_json, quiet=quiet
-            )
+        require_another("--csv", out, file, opened.path, opened.checkpoint)
+        fault = check_export(opened, checked_keys(key)).fault
+        try:
+            books = Books() if fault else read_books(opened, owner, hashes="leafHash" in found.columns)
+        except Unsound as odd:
+            fault = f"{opened.name}: {odd}"
+        if fault:
+            finish({"sound": False, "fault": fault}, [], f"not sound: {fault}", as_json=as_json, quiet=quiet)
         with differences_in(out) as told:
-            books = read_books(opened, owner, hashes="leafHash" in found.columns)
             done = Reconciliation(books, found, read, told.take)
             done.run(found.rows)
     say(done, books, told, {"encoding": found.encoding, "ignored": found.ignored}, as_json=as_json, quiet=quiet)
@@ -176,7 +182,7 @@ def zone_of(name: str | None) -> ZoneInfo | None:
     """A time zone by its name."""
     try:
         return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise BadInput(f"--zone: no time zone {name!r}; they are as Europe/Zurich") from None
 
 

@@ -6,6 +6,7 @@ from io import StringIO
 from zoneinfo import ZoneInfo
 
 from gateway.paper.showing import moment, rendered
+from partners.export_formats import FORMULAS
 from partners.statements import Line, Statement
 from partners.tables import Bearer
 
@@ -22,7 +23,6 @@ COLUMNS = (
     *("first_redemption", "first_index", "last_redemption", "last_index", "log", "log_size"),
 )
 """In this order for good: a new one comes at the end."""
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def statement_page(statement: Statement) -> str:

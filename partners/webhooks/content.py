@@ -9,6 +9,9 @@ import orjson
 from partners.values import value
 from partners.webhooks.events import EVENTS, KINDS
 
+CONFIRMED, HOLD = "hold.confirmed", "HOLD:"
+"""An entry of a confirmation names its hold as the code `HOLD:<id>`, for auditors."""
+
 
 @value
 class Told:
@@ -37,11 +40,14 @@ def body_of(told: Told) -> bytes:
     data: dict[str, Any] = {"perk": named("perk", told.perk_id)}
     if about is not None:
         data[about] = named(KINDS[about], told.subject_id)
+    holds = [code for code in told.reasons if code.startswith(HOLD)]
+    if told.action == CONFIRMED:
+        data["hold"] = named(KINDS["hold"], UUID(holds[0].removeprefix(HOLD)) if holds else None)
     data |= {
         "member": told.alias,
         "units": leaf.get("units"),
         "amountMinor": leaf.get("amount"),
-        "reasons": [] if told.staggered else told.reasons,
+        "reasons": [] if told.staggered else [code for code in told.reasons if code not in holds],
         "leafHash": None if told.staggered else told.leaf_hash.hex(),
     }
     at = told.at.astimezone(UTC)

@@ -181,10 +181,13 @@ IS_STAGGERED = f"""(CASE WHEN e.action IN ({types_told(When.AT_ONCE)}) THEN fals
   WHEN e.action IN ({types_told(When.BY_HAND)}) THEN NOT ({BY_HAND})
   ELSE e.actor_kind <> 'partner' END)"""
 # When a staggered entry is due, as long as nothing of the same lane is told before: the same for every endpoint and
-# every replay, since the least of several would come near the moment itself. `$key` is `Names.delays`.
-DAY_SECONDS = 86_400
-TOLD_AT = f"""(e.at + CASE WHEN {IS_STAGGERED} THEN make_interval(secs =>
-  ('x' || encode(substr(sha256({{key}} || uuid_send(e.id)), 1, 4), 'hex'))::bit(32)::bigint % {DAY_SECONDS})
+# every replay, and for all that one moment did to a member at a partner, since the least of several would come near the
+# moment itself. `$key` is `Names.delays`.
+# To the microsecond: whole seconds would leave the fraction, which is the same at all partners of one moment.
+DAY_MICROSECONDS = 86_400_000_000
+WHAT = "uuid_send(e.partner_id) || uuid_send(coalesce(e.member_id, e.id)) || timestamptz_send(e.at)"
+TOLD_AT = f"""(e.at + CASE WHEN {IS_STAGGERED} THEN interval '1 microsecond' *
+  (('x' || encode(substr(sha256({{key}} || {WHAT}), 1, 6), 'hex'))::bit(48)::bigint % {DAY_MICROSECONDS})
   ELSE interval '0' END)"""
 LANE = f"coalesce(e.member_id, CASE WHEN {IS_STAGGERED} THEN e.id ELSE e.perk_id END, e.partner_id)"
 

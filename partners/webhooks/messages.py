@@ -64,9 +64,26 @@ async def make_messages(connection: "Connection[Any]", delays: bytes, now: datet
     return end - int(cursor["index"])
 
 
+LOOKED_AT = 128
+# Of the endpoint `r`: the next of each lane among some that are due.
+HEADS = f"""
+SELECT m.* FROM (SELECT w.ctid AS place FROM webhook_message w
+    WHERE w.endpoint_id = r.id AND w.state = 'PENDING' AND w.due_at <= $5 {{and_which}} LIMIT {LOOKED_AT}
+  ) AS w CROSS JOIN LATERAL (
+    SELECT m.ctid AS place, m.endpoint_id, m.index FROM webhook_message m
+    WHERE m.ctid = w.place AND NOT EXISTS (SELECT FROM webhook_message b WHERE b.endpoint_id = m.endpoint_id
+      AND b.lane = m.lane AND b.state = 'PENDING' AND b.index < m.index) LIMIT 1 FOR UPDATE SKIP LOCKED
+  ) AS m"""  # noqa: S608  constants
+IS_LONG = f"""EXISTS (SELECT FROM webhook_message w WHERE w.endpoint_id = r.id AND w.state = 'PENDING'
+  AND w.due_at <= $5 ORDER BY w.due_at, w.index OFFSET {LOOKED_AT} LIMIT 1)"""
+# Between the eldest and now.
+SOMEWHERE = """AND w.due_at >= $5 - (SELECT random()) * ($5 - (SELECT o.due_at FROM webhook_message o
+  WHERE o.endpoint_id = r.id AND o.state = 'PENDING' ORDER BY o.due_at, o.index LIMIT 1))"""
 # Endpoints with anything pending are found one after the other by the index; then those that may be tried, each with as
-# many messages as it has room for; of all of them one each before the second of any. What each says is looked up for it
-# alone (LIMIT 1): the planner can't know how few they are, and would read whole tables.
+# many messages as it has room for; whoever has the least under way comes first. A lane that waits for its next attempt
+# may have any number of messages behind it: so that nobody reads them again and again, 128 of the eldest are looked at
+# and, where these are not all, of the youngest and from anywhere. What each says is looked up for it alone (LIMIT 1):
+# the planner can't know how few they are, and would read whole tables.
 LEASED = f"""
 WITH RECURSIVE pending AS (
   (SELECT endpoint_id FROM webhook_message WHERE state = 'PENDING' ORDER BY endpoint_id LIMIT 1)
@@ -75,18 +92,17 @@ WITH RECURSIVE pending AS (
     ORDER BY m.endpoint_id LIMIT 1) FROM pending q WHERE q.endpoint_id IS NOT NULL
 ), ready AS (
   SELECT p.id, p.partner_id, p.url, p.version, p.failures,
-    CASE WHEN p.failures > 0 THEN 1 ELSE $1::int END - coalesce(b.busy, 0) AS room
+    CASE WHEN p.failures > 0 THEN 1 ELSE $1::int END - coalesce(b.busy, 0) AS room, coalesce(b.busy, 0) AS busy
   FROM pending q JOIN webhook_endpoint p ON p.id = q.endpoint_id JOIN partner o ON o.id = p.partner_id
   LEFT JOIN unnest($2::uuid[], $3::int[]) AS b(endpoint_id, busy) ON b.endpoint_id = p.id
   WHERE p.state = 'ENABLED' AND o.state = 'ACTIVE' AND (p.retry_at IS NULL OR p.retry_at <= $5)
 ), taken AS MATERIALIZED (
-  SELECT d.place, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.index) AS nth
+  SELECT d.place, r.busy + row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.index) AS nth
   FROM ready r CROSS JOIN LATERAL (
-    SELECT m.ctid AS place, m.endpoint_id, m.index FROM webhook_message m
-    WHERE m.endpoint_id = r.id AND m.state = 'PENDING' AND m.due_at <= $5 AND NOT EXISTS (
-      SELECT FROM webhook_message b WHERE b.endpoint_id = m.endpoint_id AND b.lane = m.lane AND b.state = 'PENDING'
-        AND b.index < m.index)
-    ORDER BY m.due_at, m.index LIMIT greatest(r.room, 0) FOR UPDATE SKIP LOCKED
+    {HEADS.format(and_which="ORDER BY w.due_at, w.index")}
+    UNION ALL {HEADS.format(and_which="ORDER BY w.due_at DESC, w.index DESC")} WHERE {IS_LONG}
+    UNION ALL {HEADS.format(and_which=SOMEWHERE + " ORDER BY w.due_at, w.index")} WHERE {IS_LONG}
+    LIMIT greatest(r.room, 0)
   ) AS d
 ), leased AS (
   UPDATE webhook_message m SET leased_until = $6, due_at = $6

@@ -124,7 +124,7 @@ async def test_who_does_not_read_is_not_read_for(api: Api, club: Club, monkeypat
         return await reading(connection, wanted, start, end)
 
     monkeypatch.setattr(entries, "logged_entries", read)
-    monkeypatch.setattr(audit, "LOGGED_MAX", 10)
+    monkeypatch.setattr(entries, "LOGGED_MAX", 10)
     monkeypatch.setattr(audit, "selected", lambda _: frozenset())
     await write(club.database, club.now, 40)
     await sequencer_on(club.database, club.keys).carry_over()

@@ -12,6 +12,7 @@ async def test_what_is_behind_is_told_in_figures_and_without_names(api: Api) -> 
     lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"perks_[a-z_]+ [0-9]+", line) for line in lines)
     assert {line.split()[0] for line in lines} == {
+        "perks_log_can_not_sign",
         "perks_log_waiting",
         "perks_webhook_log_behind",
         "perks_webhook_parked",

@@ -1,14 +1,18 @@
 """Erasure under attack: whatever is on its way as it begins, however it is cut short, nothing is left of the person."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from asyncpg import PostgresError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import auth.personal_data
+from auth.caller import CallerKind
 from auth.erasure import erase_member
 from gateway.database import Database
 from gateway.erasing import erase_on
@@ -28,6 +32,7 @@ from partners.programme import Programme
 from partners.references import Asker, MemberRef
 from partners.tables import FulfilmentMethod
 from tests.factories import STAFF, Club, partner_actor
+from tests.flows import Flows
 from tests.fulfilling import HOME, a_sample, redeemed
 from tests.integration.test_erasure import everything
 
@@ -87,7 +92,8 @@ async def test_what_turns_up_while_it_is_carried_out_is_ended_before_it_is_done(
     perk = await own.perk(units=5)
     member = await own.member(own.partners[perk.partner_id])
     claim = await own.claim_of(member, perk)
-    ends, calls = erasure.end_everything, []
+    ends = erasure.end_everything
+    calls: list[int] = []
 
     async def late(connection: Any, member_id: UUID, now: Any) -> None:
         await ends(connection, member_id, now)
@@ -107,6 +113,44 @@ async def test_what_turns_up_while_it_is_carried_out_is_ended_before_it_is_done(
     await assert_laws(own)
 
 
+async def test_a_request_that_takes_a_step_meanwhile_is_ended_all_the_same(
+    own: Club, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perk = await own.perk(kind=tables.PerkKind.SERVICE)
+    member = await own.member(own.partners[perk.partner_id])
+    request_id = await a_request(own, member, perk, "SUBMITTED")
+    looks = erasure.open_requests
+    calls: list[int] = []
+
+    async def before_the_step(session: Any, member_id: UUID) -> Any:
+        found = await looks(session, member_id)
+        calls.append(len(found))
+        return [(id, revision - (len(calls) == 1)) for id, revision in found]
+
+    monkeypatch.setattr(erasure, "open_requests", before_the_step)
+    await erase(own, member)
+    [row] = await own.sql("SELECT state FROM service_request WHERE id = $1", request_id)
+    assert (row["state"], calls) == ("CANCELLED", [1, 1])
+
+
+async def a_request(club: Club, member: tables.Member, perk: tables.Perk, state: str) -> UUID:
+    """A bespoke request with one message, as rows."""
+    id, ended_at = uuid4(), club.now if state == "CANCELLED" else None
+    await club.sql("INSERT INTO thread (id, revision, paused_seconds, paused_before_answer) VALUES ($1, 1, 0, 0)", id)
+    await club.sql(
+        "INSERT INTO service_request (id, perk_id, partner_id, member_id, state, form, automatic, created_at,"
+        " submitted_at, ended_at) VALUES ($1, $2, $3, $4, $5, '{}', false, $6, $6, $7)",
+        *(id, perk.id, perk.partner_id, member.id, state, club.now, ended_at),
+    )
+    await club.sql(
+        "INSERT INTO message (id, thread_id, at, author, author_id, text, files)"
+        " VALUES (new_id(), $1, $2, 'MEMBER', 'x', 'x', '[]')",
+        id,
+        club.now,
+    )
+    return id
+
+
 async def test_what_was_written_too_late_is_gone_when_the_member_is_forgotten(own: Club) -> None:
     perk = await own.perk()
     member = await own.member(own.partners[perk.partner_id])
@@ -114,7 +158,8 @@ async def test_what_was_written_too_late_is_gone_when_the_member_is_forgotten(ow
     await erase(own, member)
     await own.sql("UPDATE hold SET household = 'Ada', device = 'Ada'::bytea WHERE id = $1", hold.id)
     await own.sql(
-        "INSERT INTO activity (id, member_id, indicator, source, at, amount) VALUES (new_id(), $1, 'spend', 'Ada', $2, 1)",
+        "INSERT INTO activity (id, member_id, indicator, source, at, amount)"
+        " VALUES (new_id(), $1, 'spend', 'Ada', $2, 1)",
         member.id,
         own.now,
     )
@@ -187,7 +232,8 @@ async def filled(club: Club, member: tables.Member) -> dict[str, set[str]]:
             continue  # codes and ids alone, in the log's own words
         which = one.which.replace(":member", f"'{member.id}'")
         columns = await club.sql(
-            "SELECT column_name AS name, data_type AS type, udt_name FROM information_schema.columns WHERE table_name = $1",
+            "SELECT column_name AS name, data_type AS type, udt_name FROM information_schema.columns"
+            " WHERE table_name = $1",
             one.table,
         )
         for column in columns:
@@ -232,25 +278,7 @@ async def test_every_column_with_words_is_cleared_or_there_is_a_reason_why_it_st
     )
     async with own.database.sessions.begin() as session:
         await create_pass(session, member.id, now=own.now)
-    await own.sql(
-        "INSERT INTO thread (id, revision, paused_seconds, paused_before_answer) VALUES ($1, 1, 0, 0)",
-        own_id := uuid4(),
-    )
-    await own.sql(
-        "INSERT INTO service_request (id, perk_id, partner_id, member_id, state, form, automatic, created_at, ended_at)"
-        " VALUES ($1, $2, $3, $4, 'CANCELLED', '{}', false, $5, $5)",
-        own_id,
-        one.perk.id,
-        partner.id,
-        member.id,
-        own.now,
-    )
-    await own.sql(
-        "INSERT INTO message (id, thread_id, at, author, author_id, text, files)"
-        " VALUES (new_id(), $1, $2, 'MEMBER', 'x', 'x', '[]')",
-        own_id,
-        own.now,
-    )
+    await a_request(own, member, one.perk, "CANCELLED")
     await own.sql(
         "INSERT INTO browser_session (id, hash, kind, subject, name, member_id, scopes, created_at, expires_at)"
         " VALUES (new_id(), 'x', 'member', 'Ada', 'Ada', $1, '{}', $2, $2)",
@@ -304,4 +332,101 @@ async def test_fifty_at_once_among_claims_consents_and_imports_meet_no_deadlock(
     held = await own.sql("SELECT 1 FROM hold WHERE state = 'HELD'")
     assert len(held) <= 3  # a claim that had begun is swept with its time
     assert await own.sql("SELECT 1 FROM consent WHERE state = 'GRANTED'") == []
+    await assert_laws(own)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE hold SET device = 'x'",
+        'UPDATE service_request SET form = \'{"name": "Ada"}\'',
+        "UPDATE message SET text = 'Ada'",
+        "UPDATE fulfilment SET tracking = 'Ada', carrier = 'Post'",
+    ],
+)
+async def test_the_laws_find_what_is_left_of_a_forgotten_member(own: Club, change: str) -> None:
+    one = await a_sample(own)
+    await one.choose(Delivery(FulfilmentMethod.SHIPPING, address=HOME))
+    await a_request(own, one.member, one.perk, "CANCELLED")
+    await erase(own, one.member)
+    await erase_on(own.database, own.now + PARTNERS_TOLD_WITHIN)
+    await assert_laws(own)
+    await own.sql(change)
+    async with own.database.connection() as connection:
+        found = {found.name for found in await check_laws(connection, own.now) if found.broken}
+    assert found == {"forgotten_member_named"}
+
+
+async def test_a_yes_that_comes_as_the_member_is_erased_lets_nobody_in(flows: Flows, club: Club) -> None:
+    app = await flows.app(None, "me:read", kind=CallerKind.MEMBER)
+    member = await club.member()
+    person = await flows.member(member, "me:read")
+    request_id = await flows.begin(flows.asking(app))
+    await begun(club, member)
+    with pytest.raises(PerksError):
+        await flows.allow(request_id, person)
+    assert await club.sql("SELECT 1 FROM approval WHERE member_id = $1", member.id) == []
+
+
+async def test_exports_that_name_the_member_in_entries_go_when_it_is_forgotten(own: Club) -> None:
+    member = await own.member()
+    await erase(own, member)
+    async with own.database.sessions.begin() as session:
+        export = tables.Export(
+            requested_by="auditor",
+            kind=tables.ExportKind.ENTRIES,
+            format=tables.ExportFormat.CSV,
+            state=tables.ExportState.DONE,
+            wanted={},
+            created_at=own.now,
+            ended_at=own.now,
+            expires_at=own.now + timedelta(days=9),
+        )
+        session.add(export)
+    await erase_on(own.database, own.now + PARTNERS_TOLD_WITHIN)
+    [row] = await own.sql("SELECT state FROM export WHERE id = $1", export.id)
+    assert row["state"] == "EXPIRED"
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("place", range(6))
+async def test_killed_between_any_two_of_its_transactions_it_is_carried_on(own: Club, place: int) -> None:
+    one = await a_sample(own)
+    member, partner = one.member, one.partner
+    await own.hold(member, await own.perk(partner))
+    await a_request(own, member, await own.perk(partner, kind=tables.PerkKind.SERVICE), "SUBMITTED")
+    left = iter(range(place))
+
+    def alive() -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    @asynccontextmanager
+    async def begin() -> AsyncIterator[AsyncSession]:
+        alive()
+        async with own.database.sessions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Any]:
+        alive()
+        async with own.database.connection() as connection:
+            yield connection
+
+    by_name = MemberRef(external_id=member.external_id)
+    if place < 5:
+        with pytest.raises(Killed):
+            await erase_member(begin, connect, by_name, STAFF, own.now)
+    else:
+        await erase_member(begin, connect, by_name, STAFF, own.now)
+    if place == 0:  # nothing has happened yet
+        await erase_member(own.database.sessions.begin, own.database.connection, by_name, STAFF, own.now)
+    assert await erase_on(own.database, own.now) == (int(0 < place < 5), 0)
+    [told] = await own.sql("SELECT count(*) AS times FROM audit_entry WHERE action = 'member.erased'")
+    assert told["times"] == 1
+    for table, states in (("hold", {"CONFIRMED", "RELEASED"}), ("service_request", {"CANCELLED"})):
+        assert {row["state"] for row in await own.sql(f"SELECT state FROM {table}")} == states
     await assert_laws(own)

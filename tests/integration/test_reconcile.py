@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
+from gateway.auditing.books import read_books
 from gateway.auditing.files import open_export
-from gateway.auditing.reconcile import read_books
 from gateway.cli import run
 from tests.commands import Ended
 from tests.exported import PARTNER, PERK, Log, entry, redemption, small_log
