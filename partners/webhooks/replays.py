@@ -37,9 +37,13 @@ TOLD = f"""
 SELECT e.*, l.index, {LANE} AS lane, CASE WHEN {IS_STAGGERED} AND m.told_at IS NOT NULL THEN m.told_at
   ELSE {TOLD_AT.format(key="CAST(:delays AS bytea)")} END AS told_at
 FROM webhook_endpoint p JOIN audit_entry e ON e.partner_id = p.partner_id JOIN log_leaf l ON l.entry_id = e.id
-LEFT JOIN webhook_message m ON m.endpoint_id = p.id AND m.entry_id = e.id
-WHERE p.id = :endpoint AND {{which}}
+{{message}} WHERE p.id = :endpoint AND {{which}}
 """  # noqa: S608  constants
+# Looked up for each alone (LIMIT 1): the planner, which may know of no message yet, would read all of the endpoint's
+# for each entry.
+ANY_MESSAGE = """LEFT JOIN LATERAL (SELECT o.told_at FROM webhook_message o
+  WHERE o.endpoint_id = p.id AND o.entry_id = e.id LIMIT 1) AS m ON true"""
+THE_MESSAGE = "JOIN webhook_message m ON m.endpoint_id = p.id AND m.entry_id = e.id"
 BY_ID = f"e.id = ANY (CAST(:ids AS uuid[])) AND {IS_EVENT} AND (e.action <> '{TESTED}' OR e.subject_id = p.id)"
 PARKED = "m.state = 'PARKED'"
 # Nobody asks for what is younger than it, and the time of an entry is never later than when it is told.
@@ -60,7 +64,9 @@ WITH told AS MATERIALIZED ({told}), wanted AS (
 )
 SELECT id FROM wanted ORDER BY told_at, id
 """
-ONE_TOLD = sa.text(f"SELECT told_at FROM ({TOLD.format(which='e.id = :after')}) AS t WHERE told_at <= :now")  # noqa: S608
+ONE_TOLD = sa.text(
+    f"SELECT told_at FROM ({TOLD.format(message=ANY_MESSAGE, which='e.id = :after')}) AS t WHERE told_at <= :now"  # noqa: S608
+)
 FIRST_ID = UUID(int=0)
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -118,7 +124,8 @@ async def replay(
         about["since"] = await told_at(session, about, asked.after)
     else:
         about["since"] = asked.since
-    statement = sa.text(AGAIN.format(told=TOLD.format(which=which)))
+    told = TOLD.format(message=THE_MESSAGE if asked.parked else ANY_MESSAGE, which=which)
+    statement = sa.text(AGAIN.format(told=told))
     found = list(await session.scalars(statement, about))
     if asked.ids is not None and (unknown := set(asked.ids) - {public_id(keys, id) for id in found}):
         raise NotFound("no such message", unknownMessages=[f"evt_{id.hex}" for id in sorted(unknown)])

@@ -247,7 +247,7 @@ async def test_a_page_is_one_statement_that_also_keeps_what_was_told(club: Club)
         assert len(statements) == 1
     with Statements(club.database) as statements:
         await samples[0].choose(PICKUP, actor=partner_actor(samples[0].partner))
-    assert len(statements) == 6
+    assert len(statements) == 5
 
 
 @asynccontextmanager
