@@ -18,6 +18,8 @@ FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """What a spreadsheet may take for the beginning of a formula (OWASP, CSV injection)."""
 GROUP_BYTES = 4_000_000
 """Of a Parquet row group before it is compressed: it is in memory some times over."""
+PAGE_BYTES = 131_072
+"""Of a page of one column: each column's is in memory while a group is written."""
 MEDIA = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",
     ExportFormat.JSONL: "application/x-ndjson",
@@ -124,7 +126,13 @@ class ParquetWriter:
         self._types = types_of(pyarrow)
         self._schema = pyarrow.schema([(name, self._types[column]) for name, column in columns.items()])
         self._sink, self._waiting, self._bytes = Sink(), list[Any](), 0
-        self._file: Any = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
+        self._file: Any = parquet.ParquetWriter(
+            self._sink,
+            self._schema,
+            compression="zstd",
+            use_dictionary=[name for name, column in columns.items() if column is Column.NAME],
+            data_page_size=PAGE_BYTES,
+        )
 
     def head(self) -> bytes:
         """The file's magic number."""

@@ -35,12 +35,15 @@ ON CONFLICT DO NOTHING RETURNING endpoint_id
 """  # noqa: S608  constants
 # What is told of a member later than something that came after it is told before that.
 PULL = """
+WITH late AS MATERIALIZED (
+  SELECT ctid, endpoint_id, lane, index, told_at FROM webhook_message
+  WHERE endpoint_id = ANY ($1::uuid[]) AND told_at > $2 AND state = 'PENDING'
+), sooner AS MATERIALIZED (
+  SELECT u.ctid AS row, (SELECT min(n.told_at) FROM webhook_message n WHERE n.endpoint_id = u.endpoint_id
+    AND n.lane = u.lane AND n.state = 'PENDING' AND n.index > u.index AND n.told_at < u.told_at) AS at FROM late u
+)
 UPDATE webhook_message m SET told_at = s.at, pending_since = s.at, due_at = s.at
-FROM (SELECT u.endpoint_id, u.entry_id, min(n.told_at) AS at FROM webhook_message u
-  JOIN webhook_message n ON n.endpoint_id = u.endpoint_id AND n.lane = u.lane AND n.state = 'PENDING'
-    AND n.index > u.index AND n.told_at < u.told_at
-  WHERE u.endpoint_id = ANY ($1::uuid[]) AND u.told_at > $2 AND u.state = 'PENDING' GROUP BY 1, 2) AS s
-WHERE m.endpoint_id = s.endpoint_id AND m.entry_id = s.entry_id AND m.state = 'PENDING'
+FROM sooner s WHERE m.ctid = s.row AND s.at IS NOT NULL AND m.state = 'PENDING'
 """
 
 

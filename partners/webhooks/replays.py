@@ -34,16 +34,21 @@ AT_ONCE_MAX = 10_000
 # When an endpoint was, or is to be, told of the entry `e`: of a staggered one that is all there is to ask for, since
 # ranges that get narrower would else find the moment itself. What is not told yet is not there.
 TOLD = f"""
-SELECT e.*, l.index, {LANE} AS lane, CASE WHEN {IS_STAGGERED} AND m.told_at IS NOT NULL THEN m.told_at
-  ELSE {TOLD_AT.format(key="CAST(:delays AS bytea)")} END AS told_at
+SELECT e.*, l.index, {LANE} AS lane,
+  coalesce(CASE WHEN {IS_STAGGERED} THEN {{said}} END, {TOLD_AT.format(key="CAST(:delays AS bytea)")}) AS told_at
 FROM webhook_endpoint p JOIN audit_entry e ON e.partner_id = p.partner_id JOIN log_leaf l ON l.entry_id = e.id
 {{message}} WHERE p.id = :endpoint AND {{which}}
 """  # noqa: S608  constants
-# Looked up for each alone (LIMIT 1): the planner, which may know of no message yet, would read all of the endpoint's
-# for each entry.
-ANY_MESSAGE = """LEFT JOIN LATERAL (SELECT o.told_at FROM webhook_message o
-  WHERE o.endpoint_id = p.id AND o.entry_id = e.id LIMIT 1) AS m ON true"""
-THE_MESSAGE = "JOIN webhook_message m ON m.endpoint_id = p.id AND m.entry_id = e.id"
+# Looked up for what is staggered alone, which is little: a planner that knows of no message yet keeps a plan that reads
+# all of the endpoint's for each entry.
+ANY_MESSAGE = {
+    "said": "(SELECT o.told_at FROM webhook_message o WHERE o.endpoint_id = p.id AND o.entry_id = e.id)",
+    "message": "",
+}
+THE_MESSAGE = {
+    "said": "m.told_at",
+    "message": "JOIN webhook_message m ON m.endpoint_id = p.id AND m.entry_id = e.id",
+}
 BY_ID = f"e.id = ANY (CAST(:ids AS uuid[])) AND {IS_EVENT} AND (e.action <> '{TESTED}' OR e.subject_id = p.id)"
 PARKED = "m.state = 'PARKED'"
 # Nobody asks for what is younger than it, and the time of an entry is never later than when it is told.
@@ -65,7 +70,7 @@ WITH told AS MATERIALIZED ({told}), wanted AS (
 SELECT id FROM wanted ORDER BY told_at, id
 """
 ONE_TOLD = sa.text(
-    f"SELECT told_at FROM ({TOLD.format(message=ANY_MESSAGE, which='e.id = :after')}) AS t WHERE told_at <= :now"  # noqa: S608
+    f"SELECT told_at FROM ({TOLD.format(**ANY_MESSAGE, which='e.id = :after')}) AS t WHERE told_at <= :now"  # noqa: S608
 )
 FIRST_ID = UUID(int=0)
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,7 +129,7 @@ async def replay(
         about["since"] = await told_at(session, about, asked.after)
     else:
         about["since"] = asked.since
-    told = TOLD.format(message=THE_MESSAGE if asked.parked else ANY_MESSAGE, which=which)
+    told = TOLD.format(**(THE_MESSAGE if asked.parked else ANY_MESSAGE), which=which)
     statement = sa.text(AGAIN.format(told=told))
     found = list(await session.scalars(statement, about))
     if asked.ids is not None and (unknown := set(asked.ids) - {public_id(keys, id) for id in found}):

@@ -295,7 +295,7 @@ async def test_a_partner_whose_endpoint_was_dead_for_days_has_everything_in_the_
     async with receiving() as receiver:
         endpoint = await endpoint_of(voice, receiver.url, events=["perk.claimed"])
         await a_claim(api, club, perk)
-        assert await poster.tell() == 1
+        assert await poster.tell() >= 1  # others' endpoints may have something due, too
     dead = after_request(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")
     async with receiving(dead, port=receiver.port):
         await a_claim(api, club, perk)
@@ -312,8 +312,8 @@ async def test_a_partner_whose_endpoint_was_dead_for_days_has_everything_in_the_
     async with receiving(port=receiver.port) as back:
         replayed = await do(voice, "ReplayWebhookMessages", endpoint=endpoint, messages={"parked": True})
         assert replayed == {"count": 1, "goesOnAfter": None, "userErrors": []}
-        assert await poster.tell(partial(utc_now, timedelta(hours=130))) == 1
-        assert f"webhook-id: {parked['eventId']}".encode() in back.requests[0]
+        await poster.tell(partial(utc_now, timedelta(hours=130)))
+        assert [f"webhook-id: {parked['eventId']}".encode() in one for one in back.requests] == [True]
     again, _ = await messages(voice, endpoint)
     assert (again["state"], again["attempts"], again["replays"]) == ("DELIVERED", 1, 1)
     assert (await shown(voice, endpoint))["failures"] == 0
