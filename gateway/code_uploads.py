@@ -146,7 +146,7 @@ def require_right(caller: Caller, permission: Permission, what: str) -> None:
         raise Rejected.because("UNAUTHENTICATED", f"An access token is needed for {what}.")
     needed = permission.scopes_for(caller.kind)
     if needed is None:
-        raise Forbidden(f"{what} are for partner or staff tokens")
+        raise Forbidden(f"{what} are for other callers: this kind of token never may")
     missing = sorted(needed - caller.scopes)
     raise InsufficientScope(f"the token lacks {', '.join(missing)}", missingScopes=missing)
 

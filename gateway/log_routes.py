@@ -12,10 +12,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from auth.admission import NONCE_STATE
-from auth.caller import Caller, CallerKind
-from auth.errors import InsufficientScope
 from auth.tokens import TokenVerifier
-from gateway.code_uploads import Forbidden
+from gateway.code_uploads import require_right
 from gateway.door import Door
 from gateway.high_water import vouch
 from partners.errors import NotFound, Overloaded
@@ -190,7 +188,7 @@ class Log:
         """Entries tell partners of each other: they are for staff with `audit:read`."""
         service = self._service
         door = Door(self._verifier, service.proofs, scope["path"], service.clock, service.resources)
-        require_right((await door.admit(scope)).caller)
+        require_right((await door.admit(scope)).caller, MAY_READ_ENTRIES, "entries of the log")
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator["Connection[Any]"]:
@@ -216,16 +214,3 @@ def whole(tile: Tile, parts: list[bytes]) -> list[bytes]:
     if len(parts) != tile.width:
         raise NotFound("the log has not got so far")
     return parts
-
-
-def require_right(caller: Caller) -> None:
-    """The right to read entries; Rejected or InsufficientScope without it."""
-    if MAY_READ_ENTRIES.admits(caller):
-        return
-    if caller.kind is CallerKind.ANONYMOUS:
-        raise Rejected.because("UNAUTHENTICATED", "Entries of the log are read with an access token of staff.")
-    needed = MAY_READ_ENTRIES.scopes_for(caller.kind)
-    if needed is None:
-        raise Forbidden("entries of the log are for staff tokens to read")
-    missing = sorted(needed - caller.scopes)
-    raise InsufficientScope(f"the token lacks {', '.join(missing)}", missingScopes=missing)
